@@ -1,0 +1,1 @@
+"""Strategies that turn updates into a global model, over arrays; pure."""

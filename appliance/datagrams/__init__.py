@@ -1,0 +1,1 @@
+"""Consensus datagrams: UDP with authenticated encryption."""

@@ -1,0 +1,1 @@
+"""Sealed messages: format, cryptography, keys."""

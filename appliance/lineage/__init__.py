@@ -1,0 +1,1 @@
+"""The committed sequence of global models, pure."""

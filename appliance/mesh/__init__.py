@@ -1,0 +1,1 @@
+"""The mesh: typed messages between nodes over mutual TLS."""

@@ -1,0 +1,1 @@
+"""The local operator API: status, lineage, elections, metrics."""

@@ -1,0 +1,1 @@
+"""What a node makes durable: fsync of file and folder, atomic replace."""

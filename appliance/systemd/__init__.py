@@ -1,0 +1,1 @@
+"""Notification and watchdog of systemd."""

@@ -1,0 +1,1 @@
+"""PyTorch lives here: the network, the data, the training loop."""

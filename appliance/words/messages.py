@@ -1,0 +1,220 @@
+"""The typed messages of the mesh, and their encoding (msgpack).
+
+Three families. What every node may read travels as it is (``MeshMessage``). What the leader says to all is signed with
+its node certificate (``Signed`` around ``LeaderStatement``). What only one recipient may read is the content of an
+envelope (``ToLeader`` and ``ToParticipant``; the envelope itself is a ``Sealed``). Paper: "all messages are broadcast;
+an encrypted one only its recipient can read".
+"""
+
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from appliance.words.errors import RemoteError
+from appliance.words.ids import Digest, Identifier, NodeName, Round, Term, Version
+from appliance.words.models import Metrics, SampleCount
+
+T = TypeVar("T")
+
+Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
+PublicKey = Annotated[bytes, Meta(min_length=256, max_length=2048)]
+"""An RSA public key, DER, SubjectPublicKeyInfo."""
+Count = Annotated[int, Meta(ge=0, le=100_000)]
+Reason = Annotated[str, Meta(max_length=300)]
+Seconds = Annotated[float, Meta(ge=0.0, le=1e9)]
+UpdateId = Annotated[bytes, Meta(min_length=16, max_length=16)]
+
+
+class _Message(Struct, frozen=True, forbid_unknown_fields=True, tag=True):
+    pass
+
+
+# --- what the leader says to all, signed -----------------------------------------------------------------------------
+
+
+class Announcement(_Message, frozen=True):
+    """The leader's fresh public key, to which everything for it is sealed."""
+
+    cluster: str
+    leader: NodeName
+    term: Term
+    key_id: Identifier
+    public_key: PublicKey
+
+
+class Opening(_Message, frozen=True):
+    """A round is open on a base model; said again each second or so with the round's progress.
+
+    Attributes:
+        accepted: updates counted so far.
+        expected: nodes that are live, so updates that can come.
+        quorum: updates needed to close at the deadline.
+        deadline_s: seconds left until the deadline when this was sent.
+    """
+
+    cluster: str
+    leader: NodeName
+    term: Term
+    round: Round
+    base_version: Version
+    base: Digest
+    key_id: Identifier
+    accepted: Count
+    expected: Count
+    quorum: Count
+    deadline_s: Seconds
+
+
+class Candidate(_Message, frozen=True):
+    """An aggregated model that is to be made durable by a majority before it is committed (invariant 3).
+
+    Its bytes travel beside it (``Signed.body``), sealed under the round key that came with each receipt; a node without
+    that key asks for them by digest.
+    """
+
+    cluster: str
+    leader: NodeName
+    term: Term
+    round: Round
+    version: Version
+    digest: Digest
+
+
+LeaderStatement = Announcement | Opening | Candidate
+
+# --- what every node may read ----------------------------------------------------------------------------------------
+
+
+class Signed(_Message, frozen=True):
+    """A leader's statement with the signature of its node certificate over ``payload``.
+
+    Attributes:
+        payload: an encoded ``LeaderStatement``.
+        certificate: the signer's certificate, DER.
+        signature: ECDSA P-256 with SHA-256.
+        body: for a ``Candidate``, the model's bytes sealed under the round key, or empty; authenticated by the
+            digest in the payload.
+    """
+
+    payload: Annotated[bytes, Meta(max_length=8192)]
+    certificate: Annotated[bytes, Meta(max_length=4096)]
+    signature: Annotated[bytes, Meta(max_length=256)]
+    body: bytes = b""
+
+
+class Sealed(_Message, frozen=True):
+    """An envelope; who can open it is in its header (the key's id), who sent it is nowhere."""
+
+    envelope: bytes
+
+
+class Stored(_Message, frozen=True):
+    """The sender holds these model bytes durably (answer to a ``Candidate``)."""
+
+    term: Term
+    round: Round
+    digest: Digest
+
+
+class ModelWanted(_Message, frozen=True):
+    """The leader lacks the committed model's bytes; whoever holds them seals them to this fresh key."""
+
+    digest: Digest
+    public_key: PublicKey
+
+
+class ResignWanted(_Message, frozen=True):
+    """An operator asks the leader of this term to hand over."""
+
+    term: Term
+
+
+MeshMessage = Signed | Sealed | Stored | ModelWanted | ResignWanted
+
+# --- content of envelopes ---------------------------------------------------------------------------------------------
+
+
+class Update(_Message, frozen=True):
+    """A participant's trained weights for a round. Nothing in it says whose they are."""
+
+    update_id: UpdateId
+    round: Round
+    base: Digest
+    samples: SampleCount
+    metrics: Metrics
+    reply_key: PublicKey
+    weights: bytes
+
+
+class ModelRequest(_Message, frozen=True):
+    """A participant asks the leader for a model's bytes (paper: model fetch initiated by a follower)."""
+
+    digest: Digest
+    reply_key: PublicKey
+
+
+ToLeader = Update | ModelRequest
+
+
+class Receipt(_Message, frozen=True):
+    """The leader's sealed answer to an update.
+
+    Attributes:
+        accepted: whether the update counts in the round.
+        reason: why not; empty if it does.
+        round_key: opens the round's candidate.
+    """
+
+    update_id: UpdateId
+    accepted: bool
+    reason: Reason
+    round_key: Key
+
+
+class ModelReply(_Message, frozen=True):
+    """A model's bytes, for the one who asked."""
+
+    digest: Digest
+    weights: bytes
+
+
+ToParticipant = Receipt | ModelReply
+
+_encoder = msgspec.msgpack.Encoder()
+_mesh_decoder: msgspec.msgpack.Decoder[MeshMessage] = msgspec.msgpack.Decoder(MeshMessage)
+_statement_decoder: msgspec.msgpack.Decoder[LeaderStatement] = msgspec.msgpack.Decoder(LeaderStatement)
+_to_leader_decoder: msgspec.msgpack.Decoder[ToLeader] = msgspec.msgpack.Decoder(ToLeader)
+_to_participant_decoder: msgspec.msgpack.Decoder[ToParticipant] = msgspec.msgpack.Decoder(ToParticipant)
+
+
+def encode(message: MeshMessage | LeaderStatement | ToLeader | ToParticipant) -> bytes:
+    """Return a message's bytes."""
+    return _encoder.encode(message)
+
+
+def decode_mesh(content: bytes) -> MeshMessage:
+    """Parse a message of the mesh. Raises RemoteError if the bytes are no such message."""
+    return _decode(_mesh_decoder, content)
+
+
+def decode_statement(content: bytes) -> LeaderStatement:
+    """Parse what a leader signed. Raises RemoteError if the bytes are no such statement."""
+    return _decode(_statement_decoder, content)
+
+
+def decode_to_leader(content: bytes) -> ToLeader:
+    """Parse the content of an envelope for a leader. Raises RemoteError."""
+    return _decode(_to_leader_decoder, content)
+
+
+def decode_to_participant(content: bytes) -> ToParticipant:
+    """Parse the content of an envelope for a participant. Raises RemoteError."""
+    return _decode(_to_participant_decoder, content)
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[T], content: bytes) -> T:
+    try:
+        return decoder.decode(content)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RemoteError(f"not a message of the protocol: {error}") from None

@@ -1,0 +1,66 @@
+"""What is known of a model: its metrics, and its place in the lineage."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from appliance.words.ids import Digest, Round, Term, Version
+
+Accuracy = Annotated[float, Meta(ge=0.0, le=1.0)]
+Loss = Annotated[float, Meta(ge=0.0)]
+SampleCount = Annotated[int, Meta(ge=0, le=10**12)]
+
+
+class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
+    """How well a model does on held-out data.
+
+    Attributes:
+        accuracy: share of right answers, 0 to 1.
+        loss: mean cross entropy per sample, in nats.
+        samples: how many held-out samples were judged.
+    """
+
+    accuracy: Accuracy
+    loss: Loss
+    samples: SampleCount
+
+
+class GlobalModel(Struct, frozen=True, forbid_unknown_fields=True):
+    """One entry of the lineage: a committed global model (design.md section 5, ``/v1/lineage``).
+
+    Attributes:
+        version: 0 for the initial model, then one more for each.
+        round: the round that made it; 0 for the initial model.
+        term: the term of the leader that aggregated it.
+        digest: of its bytes.
+        base: the digest of the model before it; None for the initial model.
+        updates: how many updates were counted.
+        expected: how many nodes were live when the round closed.
+        samples: how many training samples those updates stand for.
+        accuracy, loss: of this model on the leader's held-out data.
+        committed_at: seconds since 1970, the leader's wall clock; a record, never compared.
+    """
+
+    version: Version
+    round: Round
+    term: Term
+    digest: Digest
+    base: Digest | None
+    updates: Annotated[int, Meta(ge=0, le=100_000)]
+    expected: Annotated[int, Meta(ge=0, le=100_000)]
+    samples: SampleCount
+    accuracy: Accuracy
+    loss: Loss
+    committed_at: float
+
+
+class TensorLayout(Struct, frozen=True, forbid_unknown_fields=True):
+    """The name, dtype (safetensors' word, such as ``F32``) and shape of one tensor of a model."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+ModelLayout = tuple[TensorLayout, ...]
+"""All tensors of a model, sorted by name: what an update must match exactly."""

@@ -1,0 +1,125 @@
+"""The sections of a node's configuration, each with its defaults: the part that one core or shell is given."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from appliance.words.ids import NodeName
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Positive = Annotated[float, Meta(gt=0)]
+NonNegative = Annotated[float, Meta(ge=0)]
+AtLeastOne = Annotated[int, Meta(ge=1)]
+
+
+class Section(Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of the file; an unknown key in it is an error."""
+
+
+class Member(Section, frozen=True):
+    """Where one member of the cluster is reached."""
+
+    host: Annotated[str, Meta(min_length=1)]
+    mesh_port: Port = 7000
+    consensus_port: Port = 7001
+
+
+class Cluster(Section, frozen=True):
+    """The whole cluster, this node included; the same on every node."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    members: dict[NodeName, Member]
+
+
+class Identity(Section, frozen=True):
+    """Files of this node's identity. The private key and the consensus secret must be readable by its owner only."""
+
+    ca: Path
+    certificate: Path
+    private_key: Path
+    consensus_secret: Path
+
+
+class Consensus(Section, frozen=True):
+    """Timing of elections. Defaults suit a LAN.
+
+    Attributes:
+        heartbeat_interval_s: between two heartbeats of the leader.
+        election_timeout_s: a follower that hears nothing for this long, plus up to as much again, stands for election.
+        period_s: how long one node may lead before it resigns (24 h in the paper).
+    """
+
+    heartbeat_interval_s: Positive = 0.1
+    election_timeout_s: Positive = 0.5
+    period_s: Positive = 86_400.0
+
+
+class Rounds(Section, frozen=True):
+    """When a round opens and closes.
+
+    Attributes:
+        quorum: updates needed to close at the deadline; None is a majority of the members.
+        deadline_s: after this long a round closes with what it has, if that is a quorum.
+        interval_s: from the opening of a round to the opening of the next, at least.
+    """
+
+    quorum: AtLeastOne | None = None
+    deadline_s: Positive = 600.0
+    interval_s: NonNegative = 60.0
+
+
+class Training(Section, frozen=True):
+    """How this node trains: Adam on mini-batches."""
+
+    learning_rate: Positive = 1e-3
+    epochs: AtLeastOne = 1
+    batch_size: AtLeastOne = 64
+    threads: AtLeastOne = 1
+    seed: Annotated[int, Meta(ge=0)] = 0
+
+
+class Data(Section, frozen=True):
+    """This node's shard.
+
+    Attributes:
+        source: ``digits`` (ships with the package) or ``mnist`` (a folder with the IDX files in ``MNIST/raw``).
+        path: the folder, for ``mnist``.
+        shard: which of ``shards`` parts is this node's, from 0.
+        alpha: None for IID shards; else the concentration of a Dirichlet distribution over labels (small: very skewed).
+        seed: of the split; the same on every node.
+    """
+
+    source: Literal["digits", "mnist"] = "digits"
+    path: Path | None = None
+    shard: Annotated[int, Meta(ge=0)] = 0
+    shards: AtLeastOne = 1
+    alpha: Positive | None = None
+    seed: Annotated[int, Meta(ge=0)] = 0
+
+
+class Envelopes(Section, frozen=True):
+    """Sealing of messages.
+
+    Attributes:
+        rsa_bits: size of every RSA key that this node makes.
+        pool: keys made ahead.
+        max_message_mib: the largest mesh message that is accepted or sent.
+    """
+
+    rsa_bits: Literal[2048, 3072, 4096] = 3072
+    pool: AtLeastOne = 8
+    max_message_mib: AtLeastOne = 64
+
+
+class Operator(Section, frozen=True):
+    """The local operator API: status, metrics."""
+
+    host: str = "127.0.0.1"
+    port: Port = 7002
+
+
+class Logging(Section, frozen=True):
+    """What is logged to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
