@@ -1,0 +1,78 @@
+"""Files that survive power loss: temp file, fsync, atomic replace, fsync of the folder (design.md, invariant 9)."""
+
+import contextlib
+import errno
+import os
+import tempfile
+from pathlib import Path
+
+from appliance.words.errors import StateError
+
+
+def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Replace ``path`` by ``content``, durably: after a crash at any moment it holds the old bytes or the new.
+
+    The temporary file lies in the same folder, so that the replace never crosses a file system; it is gone after a
+    failure. Raises StateError.
+    """
+    temporary: str | None = None
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        try:
+            os.fchmod(handle, mode)
+            write_fully(handle, content)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        raise state_error("write", path, error) from error
+    fsync_folder(path.parent)
+
+
+def remove_durably(path: Path) -> None:
+    """Remove ``path``, so that it stays removed after power loss; one that is not there is fine. Raises StateError."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise state_error("remove", path, error) from error
+    fsync_folder(path.parent)
+
+
+def fsync_folder(path: Path) -> None:
+    """Make the names in a folder durable (fsync of a file does not cover its name). Raises StateError."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise state_error("fsync", path, error) from error
+
+
+def write_fully(handle: int, content: bytes) -> None:
+    """Write all of ``content``: a single write may be short (near a full disk, for one). Raises OSError."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(handle, view) :]
+
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full; free some space and start the node again",
+    errno.EDQUOT: "the disk quota is used up; free some space and start the node again",
+    errno.EACCES: "permission is denied; give the folder and its files to the user that runs the node",
+    errno.EPERM: "permission is denied; give the folder and its files to the user that runs the node",
+    errno.EROFS: "the file system is read-only; mount it writable, or put the state folder elsewhere",
+    errno.ENOENT: "there is no such file or folder; create the folder or correct the path in the configuration",
+    errno.EIO: "the disk reports an error; check the disk, then start the node again",
+}
+
+
+def state_error(verb: str, path: Path, error: OSError) -> StateError:
+    """Return the StateError that tells a person what failed on which file, and what to do."""
+    advice = _ADVICE.get(error.errno or 0, f"the system says: {error.strerror or error}")
+    return StateError(f"can't {verb} {path}: {advice}")

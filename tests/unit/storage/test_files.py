@@ -1,0 +1,66 @@
+"""Durable files: old or new content, never half, and no temporary left behind."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from appliance.storage.files import fsync_folder, remove_durably, write_atomically
+from appliance.words.errors import StateError
+
+
+def test_writes_and_replaces_with_the_asked_mode(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    write_atomically(path, b"old")
+    write_atomically(path, b"new", mode=0o640)
+    assert path.read_bytes() == b"new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert os.listdir(tmp_path) == ["state"]
+
+
+def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda handle, content: real(handle, bytes(content[:3])))
+    write_atomically(tmp_path / "state", b"0123456789")
+    assert (tmp_path / "state").read_bytes() == b"0123456789"
+
+
+@pytest.mark.parametrize("step", ["write", "fsync", "replace"])
+def test_full_disk_keeps_the_old_content_and_leaves_no_temporary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    path = tmp_path / "state"
+    write_atomically(path, b"old")
+
+    def fail(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(StateError, match=r"can't write .*state: the disk is full"):
+        write_atomically(path, b"new")
+    monkeypatch.undo()
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["state"]
+
+
+def test_missing_folder_is_one_plain_sentence(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match="there is no such file or folder"):
+        write_atomically(tmp_path / "nowhere" / "state", b"")
+    with pytest.raises(StateError, match="there is no such file or folder"):
+        fsync_folder(tmp_path / "nowhere")
+
+
+def test_removes_and_does_not_mind_a_missing_file(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    write_atomically(path, b"x")
+    remove_durably(path)
+    remove_durably(path)
+    assert not path.exists()
+
+
+def test_remove_of_a_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StateError, match="can't remove"):
+        remove_durably(tmp_path / "folder")
