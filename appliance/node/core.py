@@ -1,0 +1,169 @@
+"""One node's decisions, pure: the lineage and the two sides of a round, driven by what consensus says."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from appliance.consensus.core import Role
+from appliance.consensus.messages import Entry
+from appliance.lineage.lineage import Lineage
+from appliance.rounds.actions import Action, Note, RetainModels
+from appliance.rounds.aggregator import Aggregator
+from appliance.rounds.collected import Phase
+from appliance.rounds.participant import KeptUpdate, Participant
+from appliance.words.ids import Digest, Monotonic, NodeName, Term
+from appliance.words.messages import Announcement, LeaderStatement, Opening
+from appliance.words.models import GlobalModel
+from appliance.words.settings import Consensus, Rounds
+
+_entry_decoder = msgspec.msgpack.Decoder(GlobalModel)
+
+MODELS_KEPT = 8
+"""Committed models whose bytes stay on disk, counted from the head: enough to look back, bounded for years."""
+
+
+class NodeCore:
+    """What a node does on each event of consensus and of the mesh. Opens no socket, reads no clock, starts no thread.
+
+    The shell passes events in and carries the returned actions out in their order. Events of the aggregator's and of
+    the participant's own work go straight to ``aggregator`` and ``participant``.
+    """
+
+    def __init__(
+        self,
+        *,
+        node: NodeName,
+        cluster: str,
+        members: frozenset[NodeName],
+        rounds: Rounds,
+        consensus: Consensus,
+        term: Term,
+        kept: KeptUpdate | None,
+        stored: frozenset[Digest],
+        now: Monotonic,
+    ) -> None:
+        """Begin as a follower with what the disk holds: the term, a kept update, the models whose bytes are there."""
+        self._node = node
+        self._period_s = consensus.period_s
+        self._stored = set(stored)
+        self._undecided: dict[Digest, Term] = dict.fromkeys(stored, term)
+        self.lineage = Lineage()
+        self.participant = Participant(kept, stored, now)
+        self.aggregator = Aggregator(node, cluster, members, rounds)
+        self.role = Role.FOLLOWER
+        self.term = term
+        self.leader: NodeName | None = None
+        self.leader_since = now
+        self._resigning = False
+
+    @property
+    def stored(self) -> frozenset[Digest]:
+        """The models whose bytes are durable on this node."""
+        return frozenset(self._stored)
+
+    @property
+    def is_leading(self) -> bool:
+        """Tell whether this node is the aggregator: leader, and its term's first entry is committed."""
+        return self.aggregator.phase is not Phase.INACTIVE
+
+    def period_left_s(self, now: Monotonic) -> float | None:
+        """Return the seconds until this leader resigns; None on the others."""
+        return max(0.0, self.leader_since + self._period_s - now) if self.role is Role.LEADER else None
+
+    # --- events of consensus -----------------------------------------------------------------------------------------
+
+    def role_changed(self, role: Role, term: Term, leader: NodeName | None, now: Monotonic) -> list[Action]:
+        """This node's role, its term, or the leader that it knows of has changed."""
+        if (term, leader) == (self.term, self.leader) and role is self.role:
+            return []
+        actions: list[Action] = []
+        changed = (term, leader) != (self.term, self.leader)
+        if self.is_leading and (role is not Role.LEADER or term != self.term):
+            actions += self.aggregator.stop(now)
+        self.role, self.term, self.leader = role, term, leader
+        if changed:
+            self.leader_since = now
+            self._resigning = False
+            actions += self.participant.leader_changed(now)
+        return actions
+
+    def entries_committed(self, entries: Sequence[Entry], now: Monotonic) -> list[Action]:
+        """Consensus committed these entries, in this order."""
+        actions: list[Action] = []
+        length = len(self.lineage.models)
+        for entry in entries:
+            if entry.kind == "data":
+                actions += self._committed(entry, now)
+            elif self.role is Role.LEADER and entry.term == self.term:
+                head = self.lineage.head
+                is_stored = head is not None and head.digest in self._stored
+                actions += self.aggregator.lead(self.term, head, now, head_is_stored=is_stored)
+        if len(self.lineage.models) > length:
+            actions.append(self._retain())
+        return actions
+
+    def _committed(self, entry: Entry, now: Monotonic) -> list[Action]:
+        model = _entry_decoder.decode(entry.data)
+        if not self.lineage.apply(model):
+            note = f"a second model for round {model.round} was proposed by the leader of term {model.term}: left out"
+            return [Note("warning", note)]
+        self._undecided = {
+            digest: term for digest, term in self._undecided.items() if term >= entry.term and digest != model.digest
+        }
+        return [*self.aggregator.committed(model, now), *self.participant.committed(model, now)]
+
+    def _retain(self) -> RetainModels:
+        """Say which models must stay on disk: the newest committed ones, and every candidate that may yet be committed.
+
+        A candidate stored in term T is proposed in term T. Once an entry of a later term is committed, an entry of T
+        that is not before it never will be (Raft, section 5.4: terms in a log never fall), so the candidate is decided.
+        """
+        newest = (model.digest for model in self.lineage.models[-MODELS_KEPT:])
+        return RetainModels(frozenset(newest) | frozenset(self._undecided))
+
+    # --- events of the mesh and of the operator -----------------------------------------------------------------------
+
+    def leader_said(self, statement: LeaderStatement, now: Monotonic, *, with_body: bool) -> list[Action]:
+        """A statement with a valid signature came. Only what the leader of the present term says is followed."""
+        if (statement.leader, statement.term) != (self.leader, self.term):
+            return []
+        if isinstance(statement, Announcement):
+            return list(self.participant.announced(statement, now))
+        if isinstance(statement, Opening):
+            return list(self.participant.opened(statement, now))
+        if statement.leader == self._node:
+            return []
+        return list(self.participant.candidate(statement, now, with_body=with_body))
+
+    def model_stored(self, digest: Digest, now: Monotonic) -> list[Action]:
+        """A model's bytes are durable on this node."""
+        if digest not in self._stored:
+            self._stored.add(digest)
+            self._undecided[digest] = self.term
+        return [*self.aggregator.model_stored(digest, now), *self.participant.model_stored(digest, now)]
+
+    def models_dropped(self, digests: frozenset[Digest]) -> None:
+        """Models are no longer on disk: too old, or found damaged."""
+        self._stored -= digests
+        self._undecided = {digest: term for digest, term in self._undecided.items() if digest not in digests}
+        self.participant.models_dropped(digests)
+
+    def resign(self, now: Monotonic) -> list[Action]:
+        """Hand over as soon as nothing is half done: the period is over, an operator asked, or the node stops."""
+        if self._resigning or not self.is_leading:
+            return []
+        self._resigning = True
+        return list(self.aggregator.hand_over(now))
+
+    def hand_over_declined(self, now: Monotonic) -> list[Action]:
+        """Consensus has nobody to hand over to: lead for another period."""
+        self._resigning = False
+        self.leader_since = now
+        return list(self.aggregator.hand_over_declined(now))
+
+    def tick(self, now: Monotonic) -> list[Action]:
+        """Time has passed."""
+        actions: list[Action] = []
+        if self.period_left_s(now) == 0.0:
+            actions += self.resign(now)
+        return [*actions, *self.aggregator.tick(now), *self.participant.tick(now)]

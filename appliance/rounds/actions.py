@@ -1,0 +1,195 @@
+"""What the two sides of a round ask their shell to do, and what they say they wait for. Plain values."""
+
+from dataclasses import dataclass
+
+from appliance.words.ids import Digest, Monotonic, NodeName, Round, Term
+from appliance.words.messages import LeaderStatement, Stored
+from appliance.words.models import GlobalModel
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What a node waits for: every wait has a reason, a since and a bound.
+
+    Attributes:
+        reason: in words for an operator, such as "updates: 2 of 3".
+        since: when it began.
+        until: when it ends or is tried again at the latest.
+    """
+
+    reason: str
+    since: Monotonic
+    until: Monotonic | None
+
+
+# --- asked for by the aggregator -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MakeLeaderKey:
+    """Take a fresh RSA key pair for this term; answer with ``Aggregator.key_ready``."""
+
+    term: Term
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Sign a statement and send it to ``to`` (None: to all nodes, this one too).
+
+    ``with_body``: for a candidate, its bytes go along, sealed under the round key.
+    """
+
+    statement: LeaderStatement
+    to: frozenset[NodeName] | None = None
+    with_body: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CreateInitialModel:
+    """Make the initial model durable here; answer with ``Aggregator.aggregated`` and ``Aggregator.evaluated``."""
+
+    term: Term
+
+
+@dataclass(frozen=True, slots=True)
+class ObtainModel:
+    """Ask ``peer`` for a committed model's bytes that this leader lacks; answer with ``Aggregator.model_stored``."""
+
+    digest: Digest
+    peer: NodeName
+
+
+@dataclass(frozen=True, slots=True)
+class StartCollecting:
+    """Begin an empty sum and make a fresh round key."""
+
+    term: Term
+    round: Round
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Add the opened update to the sum."""
+
+    handle: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Seal a receipt to the reply key of the opened update, broadcast it, and forget the update's arrays."""
+
+    handle: int
+    accepted: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """Turn the sum into a model, make it durable here; answer with ``aggregated``, then ``evaluated``."""
+
+    term: Term
+    round: Round
+
+
+@dataclass(frozen=True, slots=True)
+class Propose:
+    """Propose a global model to consensus; a refusal is answered with ``Aggregator.proposal_refused``."""
+
+    model: GlobalModel
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Nothing of this leader's is under way any more: consensus may resign."""
+
+
+# --- asked for by the participant ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Seal a request for a model's bytes to the leader and broadcast it; answer with ``Participant.model_stored``."""
+
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCandidate:
+    """Open the candidate's body with the round key and make it durable; answer with ``model_stored``, or with
+    ``candidate_unreadable``."""
+
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerStored:
+    """Tell the leader that the candidate's bytes are durable here."""
+
+    to: NodeName
+    answer: Stored
+
+
+@dataclass(frozen=True, slots=True)
+class Train:
+    """Train on the base model and make the finished update durable; answer with ``trained`` or ``training_failed``."""
+
+    round: Round
+    base: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class StopTraining:
+    """Give up the training under way: its round is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Seal the kept update to the announced key, with a fresh reply key in it, and broadcast it."""
+
+    update_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Remove the kept update: its round is committed."""
+
+    update_id: bytes
+
+
+# --- asked for by the node ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RetainModels:
+    """Remove all models from disk but these; answer with ``NodeCore.models_dropped``."""
+
+    keep: frozenset[Digest]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something worth a line in the log.
+
+    Attributes:
+        level: a name that ``logging`` knows, in lower case.
+    """
+
+    level: str
+    text: str
+
+
+AggregatorAction = (
+    MakeLeaderKey
+    | Say
+    | CreateInitialModel
+    | ObtainModel
+    | StartCollecting
+    | Count
+    | Answer
+    | Aggregate
+    | Propose
+    | HandOver
+    | Note
+)
+ParticipantAction = Fetch | StoreCandidate | AnswerStored | Train | StopTraining | Deliver | Forget | Note
+Action = AggregatorAction | ParticipantAction | RetainModels

@@ -1,0 +1,368 @@
+"""The aggregator's side of a round: open, collect, aggregate, make durable on a majority, commit."""
+
+from appliance.rounds.actions import (
+    Aggregate,
+    AggregatorAction,
+    Answer,
+    Count,
+    CreateInitialModel,
+    HandOver,
+    MakeLeaderKey,
+    Note,
+    ObtainModel,
+    Propose,
+    Say,
+    StartCollecting,
+    Waiting,
+)
+from appliance.rounds.collected import Collected, OpenedUpdate, Phase
+from appliance.rounds.retry import Retry
+from appliance.words.ids import Digest, Monotonic, NodeName, Round, Term
+from appliance.words.messages import Announcement, Candidate, LeaderStatement, Opening, Stored
+from appliance.words.models import GlobalModel, Metrics
+from appliance.words.settings import Rounds
+
+BEACON_S = 1.0
+"""How often the leader says again what holds: a node that just came up or lost a message learns it within this time."""
+
+
+class Aggregator:
+    """The leader's side, active only while this node leads. Events in, actions out; no clock, no thread, no bytes.
+
+    A term begins with ``lead`` (consensus has committed this leader's first entry, so the lineage is complete) and ends
+    with ``stop``; what was under way at ``stop`` is given up, and the participants' kept updates serve the next leader.
+    """
+
+    def __init__(self, node: NodeName, cluster: str, members: frozenset[NodeName], settings: Rounds) -> None:
+        """Begin inactive. ``settings.quorum`` of None is a majority of the members."""
+        self._node = node
+        self._cluster = cluster
+        self._members = members
+        self._majority = len(members) // 2 + 1
+        self._quorum = settings.quorum or self._majority
+        self._settings = settings
+        self._phase = Phase.INACTIVE
+        self._since = Monotonic(0.0)
+        self._term: Term = 0
+        self._head: GlobalModel | None = None
+        self._head_is_stored = False
+        self._announcement: Announcement | None = None
+        self._live: frozenset[NodeName] = frozenset()
+        self._current: Collected | None = None
+        self._stored_by: set[NodeName] = set()
+        self._next_opening = Monotonic(float("-inf"))
+        self._next_beacon = Monotonic(float("-inf"))
+        self._obtain = Retry(first_s=1.0, most_s=10.0)
+        self._replicate = Retry(first_s=1.0, most_s=10.0)
+        self._handing_over = False
+        self._actions: list[AggregatorAction] = []
+
+    @property
+    def phase(self) -> Phase:
+        """What the aggregator does now."""
+        return self._phase
+
+    @property
+    def waiting(self) -> Waiting:
+        """What the aggregator waits for, since when, and until when."""
+        until: Monotonic | None = None
+        reason = self._phase.value
+        current = self._current
+        if self._phase is Phase.COLLECTING and current is not None:
+            until = current.deadline
+            reason = (
+                f"waiting for updates of round {current.round}: {len(current.accepted)} of {len(self._live) + 1} "
+                f"(quorum {self._quorum})"
+            )
+            if current.extensions:
+                reason += f", below the quorum at {current.extensions} deadlines"
+        elif self._phase is Phase.REPLICATING:
+            reason = f"waiting for a majority to store the candidate: {len(self._stored_by)} of {self._majority}"
+            until = self._replicate.at
+        elif self._phase is Phase.PREPARING and not self._ready_to_open():
+            until = self._obtain.at if self._announcement else None
+        elif self._phase is Phase.RESTING:
+            until = self._next_opening
+        return Waiting(reason, self._since, until)
+
+    # --- events of consensus -----------------------------------------------------------------------------------------
+
+    def lead(
+        self, term: Term, head: GlobalModel | None, now: Monotonic, *, head_is_stored: bool
+    ) -> list[AggregatorAction]:
+        """This node leads, and the lineage holds all that was committed before. ``head_is_stored``: its bytes too."""
+        self._term = term
+        self._head, self._head_is_stored = head, head_is_stored
+        self._announcement = self._current = None
+        self._handing_over = False
+        self._next_opening = Monotonic(float("-inf"))
+        self._obtain.reset()
+        self._enter(Phase.PREPARING, now)
+        self._actions.append(MakeLeaderKey(term))
+        return self._advance(now)
+
+    def stop(self, now: Monotonic) -> list[AggregatorAction]:
+        """This node leads no more: give up what is under way and sleep (invariant 6)."""
+        self._announcement = self._current = None
+        self._handing_over = False
+        self._enter(Phase.INACTIVE, now)
+        return self._advance(now)
+
+    def committed(self, model: GlobalModel, now: Monotonic) -> list[AggregatorAction]:
+        """A global model was committed. While this node leads, only its own can be."""
+        self._head = model
+        if self._phase is not Phase.INACTIVE:
+            self._head_is_stored = self._current is not None and self._current.digest == model.digest
+            self._current = None
+            self._enter(Phase.RESTING, now)
+        return self._advance(now)
+
+    def proposal_refused(self, now: Monotonic) -> list[AggregatorAction]:
+        """Consensus took no proposal just now (leadership is moving, or its disk failed); it is made again later."""
+        if self._phase is Phase.COMMITTING:
+            self._enter(Phase.REPLICATING, now)
+        return self._advance(now, may_propose=False)
+
+    def hand_over(self, now: Monotonic) -> list[AggregatorAction]:
+        """Open nothing new; answer with ``HandOver`` once no commit is under way. Open rounds are parked: the
+        participants keep their updates for the next leader (invariant 5)."""
+        self._handing_over = True
+        return self._advance(now)
+
+    def hand_over_declined(self, now: Monotonic) -> list[AggregatorAction]:
+        """Consensus has nobody to hand over to (a cluster of one): lead on."""
+        if self._phase is Phase.RESTING:
+            self._next_opening = now
+        return self._advance(now)
+
+    # --- events of the shells ----------------------------------------------------------------------------------------
+
+    def key_ready(self, term: Term, key_id: bytes, public_key: bytes, now: Monotonic) -> list[AggregatorAction]:
+        """The key pair for this term is there."""
+        if term == self._term and self._phase is not Phase.INACTIVE:
+            self._announcement = Announcement(
+                cluster=self._cluster, leader=self._node, term=term, key_id=key_id, public_key=public_key
+            )
+            self._say_again(now)
+        return self._advance(now)
+
+    def live_changed(self, live: frozenset[NodeName], now: Monotonic) -> list[AggregatorAction]:
+        """Other peers are live by heartbeat. A dead node is waited for no longer than it takes to notice."""
+        self._live = live & self._members - {self._node}
+        return self._advance(now)
+
+    def model_stored(self, digest: Digest, now: Monotonic) -> list[AggregatorAction]:
+        """The bytes of a model are durable on this node."""
+        if self._head is not None and self._head.digest == digest:
+            self._head_is_stored = True
+        return self._advance(now)
+
+    def opened_update(self, update: OpenedUpdate, now: Monotonic) -> list[AggregatorAction]:
+        """An envelope held an update: count it, or say why not (invariant 4)."""
+        refusal = self._refusal(update)
+        current = self._current
+        duplicate = current is not None and update.update_id in current.accepted
+        if current is not None and not duplicate:
+            if refusal:
+                if update.round == current.round and self._phase is Phase.COLLECTING:
+                    current.refused[update.update_id] = refusal
+            else:
+                current.accepted[update.update_id] = update.samples
+                current.refused.pop(update.update_id, None)
+                self._actions.append(Count(update.handle))
+        self._actions.append(Answer(update.handle, accepted=not refusal, reason=refusal))
+        return self._advance(now)
+
+    def aggregated(self, term: Term, round_: Round, digest: Digest, now: Monotonic) -> list[AggregatorAction]:
+        """The candidate's bytes are durable on this node (also the answer to ``CreateInitialModel``, round 0)."""
+        current = self._current
+        if current is not None and self._is_current(term, round_) and self._phase is Phase.AGGREGATING:
+            current.digest = digest
+            self._stored_by = {self._node}
+            self._replicate.reset()
+            self._enter(Phase.REPLICATING, now)
+        return self._advance(now)
+
+    def aggregation_failed(self, term: Term, round_: Round, reason: str, now: Monotonic) -> list[AggregatorAction]:
+        """The candidate could not be made or stored: hand over to a node that can."""
+        if self._is_current(term, round_) and self._phase is Phase.AGGREGATING:
+            self._actions.append(Note("error", f"round {round_} can't be aggregated here: {reason}; handing over"))
+            self._current = None
+            self._enter(Phase.RESTING, now)
+            self._handing_over = True
+        return self._advance(now)
+
+    def evaluated(self, term: Term, round_: Round, metrics: Metrics, now: Monotonic) -> list[AggregatorAction]:
+        """The candidate's metrics are known."""
+        if self._current is not None and self._is_current(term, round_):
+            self._current.metrics = metrics
+        return self._advance(now)
+
+    def stored(self, peer: NodeName, answer: Stored, now: Monotonic) -> list[AggregatorAction]:
+        """A peer says that it holds a candidate durably."""
+        current = self._current
+        if (
+            self._phase is Phase.REPLICATING
+            and current is not None
+            and peer in self._members
+            and (answer.term, answer.round, answer.digest) == (self._term, current.round, current.digest)
+        ):
+            self._stored_by.add(peer)
+        return self._advance(now)
+
+    def tick(self, now: Monotonic) -> list[AggregatorAction]:
+        """Time has passed."""
+        return self._advance(now)
+
+    # --- what follows from the state ---------------------------------------------------------------------------------
+
+    def _advance(self, now: Monotonic, *, may_propose: bool = True) -> list[AggregatorAction]:
+        if self._phase is not Phase.INACTIVE:
+            if self._phase is Phase.PREPARING:
+                self._prepare(now)
+            if self._phase is Phase.RESTING and now >= self._next_opening and self._ready_to_open():
+                self._open(now)
+            if self._phase is Phase.COLLECTING and self._current is not None:
+                self._collect(self._current, now)
+            if self._phase is Phase.REPLICATING and self._current is not None:
+                self._replicate_candidate(self._current, now, may_propose=may_propose)
+            self._maybe_hand_over(now)
+            if now >= self._next_beacon:
+                self._say_again(now)
+        actions, self._actions = self._actions, []
+        return actions
+
+    def _prepare(self, now: Monotonic) -> None:
+        if self._announcement is None or self._handing_over:
+            return
+        if self._head is None:
+            self._current = Collected(0, deadline=now, extensions=0, accepted={}, refused={})
+            self._actions.append(CreateInitialModel(self._term))
+            self._enter(Phase.AGGREGATING, now)
+        elif self._head_is_stored:
+            self._enter(Phase.RESTING, now)
+        elif self._live and self._obtain.due(now):
+            peers = sorted(self._live)
+            peer = peers[self._obtain.tries % len(peers)]
+            self._obtain.schedule(now)
+            self._actions.append(ObtainModel(self._head.digest, peer))
+
+    def _ready_to_open(self) -> bool:
+        return self._announcement is not None and self._head_is_stored and not self._handing_over
+
+    def _open(self, now: Monotonic) -> None:
+        round_ = 1 if self._head is None else self._head.round + 1
+        deadline = Monotonic(now + self._settings.deadline_s)
+        self._current = Collected(round_, deadline=deadline, extensions=0, accepted={}, refused={})
+        self._next_opening = Monotonic(now + self._settings.interval_s)
+        self._actions.append(StartCollecting(self._term, round_))
+        self._enter(Phase.COLLECTING, now)
+        self._say_again(now)
+
+    def _collect(self, current: Collected, now: Monotonic) -> None:
+        enough = len(current.accepted) >= self._quorum
+        all_live = current.answered >= len(self._live) + 1
+        if enough and (all_live or now >= current.deadline):
+            current.expected = len(self._live) + 1
+            self._actions.append(Aggregate(self._term, current.round))
+            self._enter(Phase.AGGREGATING, now)
+        elif now >= current.deadline:
+            current.extensions += 1
+            current.deadline = Monotonic(now + self._settings.deadline_s)
+            self._actions.append(
+                Note(
+                    "warning",
+                    f"round {current.round} reached its deadline with {len(current.accepted)} of the {self._quorum} "
+                    f"updates that it needs; it stays open for another {self._settings.deadline_s:g} s",
+                )
+            )
+
+    def _replicate_candidate(self, current: Collected, now: Monotonic, *, may_propose: bool) -> None:
+        digest, metrics = current.digest, current.metrics
+        if digest is None:
+            return
+        if len(self._stored_by) >= self._majority and metrics is not None and may_propose:
+            self._actions.append(Propose(self._global_model(current, digest, metrics)))
+            self._enter(Phase.COMMITTING, now)
+        if self._replicate.due(now) and len(self._stored_by) < len(self._members):
+            first = self._replicate.tries == 0
+            self._replicate.schedule(now)
+            candidate = Candidate(
+                cluster=self._cluster,
+                leader=self._node,
+                term=self._term,
+                round=current.round,
+                version=self._version(),
+                digest=digest,
+            )
+            missing = frozenset(self._members - self._stored_by)
+            self._actions.append(Say(candidate, to=missing, with_body=first and current.round > 0))
+
+    def _global_model(self, current: Collected, digest: Digest, metrics: Metrics) -> GlobalModel:
+        return GlobalModel(
+            version=self._version(),
+            round=current.round,
+            term=self._term,
+            digest=digest,
+            base=None if self._head is None else self._head.digest,
+            updates=len(current.accepted),
+            expected=current.expected,
+            samples=sum(current.accepted.values()),
+            accuracy=metrics.accuracy,
+            loss=metrics.loss,
+            committed_at=0.0,
+        )
+
+    def _version(self) -> int:
+        return 0 if self._head is None else self._head.version + 1
+
+    def _maybe_hand_over(self, now: Monotonic) -> None:
+        if self._handing_over and self._phase in (Phase.PREPARING, Phase.RESTING, Phase.COLLECTING):
+            self._handing_over = False
+            self._current = None
+            self._next_opening = Monotonic(float("inf"))
+            self._enter(Phase.RESTING, now)
+            self._actions.append(HandOver())
+
+    def _refusal(self, update: OpenedUpdate) -> str:
+        current = self._current
+        if current is None:
+            return "no round is open"
+        if update.round != current.round:
+            return f"it is for round {update.round}, and round {current.round} is open"
+        if self._phase is not Phase.COLLECTING:
+            return "" if update.update_id in current.accepted else f"late: round {current.round} has closed"
+        if self._head is None or update.base != self._head.digest:
+            return "it was trained on another base model"
+        return update.refusal
+
+    def _is_current(self, term: Term, round_: Round) -> bool:
+        return term == self._term and self._current is not None and self._current.round == round_
+
+    def _say_again(self, now: Monotonic) -> None:
+        """Say the key and the open round to all; both are idempotent."""
+        self._next_beacon = Monotonic(now + BEACON_S)
+        if self._announcement is None:
+            return
+        statements: list[LeaderStatement] = [self._announcement]
+        current, head = self._current, self._head
+        if self._phase is Phase.COLLECTING and current is not None and head is not None:
+            statements.append(
+                Opening(
+                    cluster=self._cluster,
+                    leader=self._node,
+                    term=self._term,
+                    round=current.round,
+                    base_version=head.version,
+                    base=head.digest,
+                    key_id=self._announcement.key_id,
+                    accepted=len(current.accepted),
+                    expected=len(self._live) + 1,
+                    quorum=self._quorum,
+                    deadline_s=max(0.0, current.deadline - now),
+                )
+            )
+        self._actions.extend(Say(statement) for statement in statements)
+
+    def _enter(self, phase: Phase, now: Monotonic) -> None:
+        self._phase, self._since = phase, now

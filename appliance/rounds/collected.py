@@ -1,0 +1,55 @@
+"""What the aggregator's life consists of: its phases, and what a round has collected so far."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from appliance.words.ids import Digest, Monotonic, Round
+from appliance.words.models import Metrics
+
+
+class Phase(Enum):
+    """What the aggregator does; each value is how ``status`` says it."""
+
+    INACTIVE = "inactive"
+    PREPARING = "preparing its key and the base model"
+    RESTING = "resting until the next round is due"
+    COLLECTING = "collecting updates"
+    AGGREGATING = "aggregating"
+    REPLICATING = "waiting for a majority to store the candidate"
+    COMMITTING = "committing"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedUpdate:
+    """What the aggregator's thread found in an envelope.
+
+    Attributes:
+        handle: names the opened arrays and reply key that wait in the thread.
+        refusal: what is wrong with the content itself; empty if it can be counted.
+    """
+
+    handle: int
+    update_id: bytes
+    round: Round
+    base: Digest
+    samples: int
+    refusal: str
+
+
+@dataclass(slots=True)
+class Collected:
+    """The round under way, from its opening to its commit."""
+
+    round: Round
+    deadline: Monotonic
+    extensions: int
+    accepted: dict[bytes, int]
+    refused: dict[bytes, str]
+    digest: Digest | None = None
+    metrics: Metrics | None = None
+    expected: int = 0
+
+    @property
+    def answered(self) -> int:
+        """How many distinct updates came, counted or refused."""
+        return len(self.accepted) + len(self.refused)

@@ -1,0 +1,288 @@
+"""The participant's side of a round: fetch the base, train, deliver, keep until committed (paper: S1 to S4)."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from appliance.rounds.actions import (
+    AnswerStored,
+    Deliver,
+    Fetch,
+    Forget,
+    Note,
+    ParticipantAction,
+    StopTraining,
+    StoreCandidate,
+    Train,
+    Waiting,
+)
+from appliance.rounds.retry import Retry
+from appliance.words.ids import Digest, Monotonic, Round
+from appliance.words.messages import Announcement, Candidate, Opening, Stored
+from appliance.words.models import GlobalModel
+
+TRAINING_RETRY_S = 10.0
+
+
+class Step(Enum):
+    """Where the participant stands in the round; each value is how ``status`` says it."""
+
+    NO_LEADER = "waiting for a leader"
+    NO_ROUND = "waiting for a round to open"
+    FETCHING = "waiting for the base model"
+    TRAINING = "training"
+    DELIVERING = "waiting for a receipt"
+    DELIVERED = "waiting for the round to close"
+    REFUSED = "update refused, waiting for the next round"
+    FAILED = "training failed, waiting to try again"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptUpdate:
+    """What is known of the finished update on disk: enough to see which round it is for."""
+
+    update_id: bytes
+    round: Round
+    base: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class _Receipt:
+    update_id: bytes
+    key_id: bytes
+    accepted: bool
+    reason: str
+
+
+class Participant:
+    """One node's training side. Events in, actions out; no clock, no thread, no bytes of any model.
+
+    Each event returns the actions that it calls for. The shell may repeat or lose any message: what matters is asked
+    for again, at growing intervals, until the round is committed or replaced (invariant 5).
+    """
+
+    def __init__(self, kept: KeptUpdate | None, stored: frozenset[Digest], now: Monotonic) -> None:
+        """Begin with what the disk holds: a finished update, or None, and the models whose bytes are there."""
+        self._kept = kept
+        self._stored = set(stored)
+        self._committed_round: Round = -1
+        self._announcement: Announcement | None = None
+        self._opening: Opening | None = None
+        self._candidate: Candidate | None = None
+        self._training: tuple[Round, Digest] | None = None
+        self._stopping = False
+        self._training_retry = Retry(first_s=TRAINING_RETRY_S, most_s=300.0)
+        self._receipt: _Receipt | None = None
+        self._fetch = Retry(first_s=2.0, most_s=30.0)
+        self._fetching: Digest | None = None
+        self._delivery = Retry(first_s=3.0, most_s=30.0)
+        self._delivering: tuple[bytes, bytes] | None = None
+        self._step = Step.NO_LEADER
+        self._since = now
+        self._actions: list[ParticipantAction] = []
+
+    @property
+    def step(self) -> Step:
+        """Where this participant stands."""
+        return self._step
+
+    @property
+    def opening(self) -> Opening | None:
+        """The round that is open, as the leader last said it."""
+        return self._opening
+
+    @property
+    def waiting(self) -> Waiting:
+        """What this participant waits for, since when, and until when."""
+        reason, until = self._step.value, None
+        opening = self._opening
+        if self._step is Step.TRAINING and self._training:
+            reason = f"training for round {self._training[0]}"
+        elif self._step is Step.FETCHING and self._fetching:
+            reason, until = f"waiting for model {short(self._fetching)} from the leader", self._fetch.at
+        elif self._step is Step.DELIVERING:
+            reason, until = f"waiting for the leader's receipt (sent {self._delivery.tries} times)", self._delivery.at
+        elif self._step is Step.DELIVERED and opening:
+            reason = (
+                f"waiting for round {opening.round} to close: {opening.accepted} of {opening.expected} updates "
+                f"(quorum {opening.quorum})"
+            )
+        elif self._step is Step.REFUSED and self._receipt:
+            reason = f"update refused ({self._receipt.reason}), waiting for the next round"
+        elif self._step is Step.FAILED:
+            until = self._training_retry.at
+        return Waiting(reason, self._since, until)
+
+    def leader_changed(self, now: Monotonic) -> list[ParticipantAction]:
+        """Consensus has another leader, or none: what the old one said no longer holds. Training goes on."""
+        self._announcement = self._opening = self._candidate = None
+        self._receipt = None
+        return self._advance(now)
+
+    def announced(self, announcement: Announcement, now: Monotonic) -> list[ParticipantAction]:
+        """The leader of this term said its key (caller has checked signature, name and term)."""
+        self._announcement = announcement
+        return self._advance(now)
+
+    def opened(self, opening: Opening, now: Monotonic) -> list[ParticipantAction]:
+        """The leader of this term said which round is open, and how far it is."""
+        if opening.round > self._committed_round:
+            self._opening = opening
+        return self._advance(now)
+
+    def candidate(self, candidate: Candidate, now: Monotonic, *, with_body: bool) -> list[ParticipantAction]:
+        """The leader asks that an aggregated model be made durable (invariant 3)."""
+        self._candidate = candidate
+        if candidate.digest in self._stored:
+            self._answer_stored(candidate)
+        elif with_body and self._receipt is not None:
+            self._actions.append(StoreCandidate(candidate.digest))
+        else:
+            self._fetch_model(candidate.digest)
+        return self._advance(now)
+
+    def candidate_unreadable(self, digest: Digest, now: Monotonic) -> list[ParticipantAction]:
+        """The body could not be opened or stored: ask for the model by digest instead."""
+        if self._candidate is not None and self._candidate.digest == digest:
+            self._fetch_model(digest)
+        return self._advance(now)
+
+    def model_stored(self, digest: Digest, now: Monotonic) -> list[ParticipantAction]:
+        """A model's bytes are durable on this node."""
+        self._stored.add(digest)
+        if self._fetching == digest:
+            self._fetching = None
+        if self._candidate is not None and self._candidate.digest == digest:
+            self._answer_stored(self._candidate)
+        return self._advance(now)
+
+    def models_dropped(self, digests: frozenset[Digest]) -> None:
+        """Old or damaged models are no longer on disk."""
+        self._stored -= digests
+
+    def trained(self, kept: KeptUpdate, now: Monotonic) -> list[ParticipantAction]:
+        """Training finished and its update is durable."""
+        self._training = None
+        self._training_retry.reset()
+        self._kept = kept
+        if kept.round <= self._committed_round:
+            self._forget(kept)
+        return self._advance(now)
+
+    def training_failed(self, reason: str, now: Monotonic) -> list[ParticipantAction]:
+        """Training could not be done or its update not be kept; it is tried again after a while."""
+        self._training = None
+        self._training_retry.schedule(now)
+        wait = self._training_retry.at - now
+        self._actions.append(Note("error", f"training failed: {reason}; it is tried again in {wait:.0f} s"))
+        return self._advance(now)
+
+    def training_stopped(self, now: Monotonic) -> list[ParticipantAction]:
+        """Training ended early because ``StopTraining`` asked for it."""
+        self._training = None
+        return self._advance(now)
+
+    def received(
+        self, update_id: bytes, key_id: bytes, now: Monotonic, *, accepted: bool, reason: str
+    ) -> list[ParticipantAction]:
+        """A receipt was opened; ``key_id`` is the leader key that the update was sealed to."""
+        if self._kept is not None and update_id == self._kept.update_id:
+            known = self._receipt is not None and self._receipt.key_id == key_id
+            self._receipt = _Receipt(update_id, key_id, accepted, reason)
+            if not accepted and not known:
+                self._actions.append(
+                    Note("warning", f"the leader refused our update for round {self._kept.round}: {reason}")
+                )
+        return self._advance(now)
+
+    def committed(self, model: GlobalModel, now: Monotonic) -> list[ParticipantAction]:
+        """A global model was committed."""
+        self._committed_round = model.round
+        if self._kept is not None and self._kept.round <= model.round:
+            self._forget(self._kept)
+        if self._opening is not None and self._opening.round <= model.round:
+            self._opening = None
+        if self._candidate is not None and self._candidate.round <= model.round:
+            self._candidate = None
+        return self._advance(now)
+
+    def tick(self, now: Monotonic) -> list[ParticipantAction]:
+        """Time has passed: ask again for what did not come."""
+        return self._advance(now)
+
+    # --- what follows from the state ---------------------------------------------------------------------------------
+
+    def _advance(self, now: Monotonic) -> list[ParticipantAction]:
+        step = self._next_step(now)
+        if step is not self._step:
+            self._step, self._since = step, now
+        if self._fetching is not None and self._announcement is not None and self._fetch.due(now):
+            self._fetch.schedule(now)
+            self._actions.append(Fetch(self._fetching))
+        actions, self._actions = self._actions, []
+        return actions
+
+    def _next_step(self, now: Monotonic) -> Step:
+        opening = self._opening
+        self._stop_stale_training()
+        if self._training is not None:
+            return Step.TRAINING
+        if self._announcement is None:
+            return Step.NO_LEADER
+        if opening is None or opening.key_id != self._announcement.key_id:
+            return Step.NO_ROUND
+        if self._kept is not None and (self._kept.round, self._kept.base) == (opening.round, opening.base):
+            return self._deliver(self._kept, opening, now)
+        return self._train(opening, now)
+
+    def _stop_stale_training(self) -> None:
+        """What is being trained can't count any more once its round is committed or another one is open."""
+        if self._training is None or self._stopping:
+            return
+        opening = self._opening
+        replaced = opening is not None and self._training != (opening.round, opening.base)
+        if replaced or self._training[0] <= self._committed_round:
+            self._stopping = True
+            self._actions.append(StopTraining())
+
+    def _train(self, opening: Opening, now: Monotonic) -> Step:
+        if opening.base not in self._stored:
+            self._fetch_model(opening.base)
+            return Step.FETCHING
+        if not self._training_retry.due(now):
+            return Step.FAILED
+        self._training = (opening.round, opening.base)
+        self._stopping = False
+        self._actions.append(Train(opening.round, opening.base))
+        return Step.TRAINING
+
+    def _deliver(self, kept: KeptUpdate, opening: Opening, now: Monotonic) -> Step:
+        receipt = self._receipt
+        if receipt is not None and (receipt.update_id, receipt.key_id) == (kept.update_id, opening.key_id):
+            return Step.DELIVERED if receipt.accepted else Step.REFUSED
+        target = (kept.update_id, opening.key_id)
+        if self._delivering != target:
+            self._delivering = target
+            self._delivery.reset()
+        if self._delivery.due(now):
+            self._delivery.schedule(now)
+            self._actions.append(Deliver(kept.update_id))
+        return Step.DELIVERING
+
+    def _fetch_model(self, digest: Digest) -> None:
+        if self._fetching != digest:
+            self._fetching = digest
+            self._fetch.reset()
+
+    def _answer_stored(self, candidate: Candidate) -> None:
+        answer = Stored(term=candidate.term, round=candidate.round, digest=candidate.digest)
+        self._actions.append(AnswerStored(candidate.leader, answer))
+
+    def _forget(self, kept: KeptUpdate) -> None:
+        self._actions.append(Forget(kept.update_id))
+        self._kept = None
+        self._receipt = None
+
+
+def short(digest: Digest) -> str:
+    """Return a digest's first hex digits, for people."""
+    return digest.removeprefix("sha256:")[:12]

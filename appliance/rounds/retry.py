@@ -1,0 +1,28 @@
+"""When to ask again: at growing intervals, up to a bound."""
+
+from appliance.words.ids import Monotonic
+
+
+class Retry:
+    """Doubling intervals between tries of one thing."""
+
+    def __init__(self, *, first_s: float, most_s: float) -> None:
+        """Wait ``first_s`` seconds after the first try, then twice as long each time, at most ``most_s``."""
+        self._first_s = first_s
+        self._most_s = most_s
+        self.tries = 0
+        self.at = Monotonic(float("-inf"))
+
+    def due(self, now: Monotonic) -> bool:
+        """Tell whether it is time for a try."""
+        return now >= self.at
+
+    def schedule(self, now: Monotonic) -> None:
+        """Count a try that is made now, and set the time of the next."""
+        self.at = Monotonic(now + min(self._first_s * 2.0**self.tries, self._most_s))
+        self.tries += 1
+
+    def reset(self) -> None:
+        """Start anew: the next try is due at once."""
+        self.tries = 0
+        self.at = Monotonic(float("-inf"))
