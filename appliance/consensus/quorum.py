@@ -1,0 +1,49 @@
+"""Majorities: of votes and of copies."""
+
+import enum
+from collections.abc import Collection, Sequence
+from typing import TypeVar
+
+from appliance.words.ids import NodeName
+
+Number = TypeVar("Number", int, float)
+
+
+class Outcome(enum.Enum):
+    """How an election stands."""
+
+    PENDING = "pending"
+    WON = "won"
+    LOST = "lost"
+
+
+def majority(members: int) -> int:
+    """Return how many of ``members`` are a majority: two majorities always share a node (paper, 5.2)."""
+    return members // 2 + 1
+
+
+class Tally:
+    """The votes of one election: a set of senders, so that a duplicated datagram counts once."""
+
+    def __init__(self, members: Collection[NodeName]) -> None:
+        self._members = len(members)
+        self._granted: set[NodeName] = set()
+        self._refused: set[NodeName] = set()
+
+    def record(self, voter: NodeName, granted: bool) -> None:
+        """Note one answer; a voter's first one stands."""
+        if voter not in self._granted | self._refused:
+            (self._granted if granted else self._refused).add(voter)
+
+    @property
+    def outcome(self) -> Outcome:
+        """Won by a majority of all members; lost once too few are left to reach it."""
+        needed = majority(self._members)
+        if len(self._granted) >= needed:
+            return Outcome.WON
+        return Outcome.LOST if self._members - len(self._refused) < needed else Outcome.PENDING
+
+
+def reached_by_majority(values: Sequence[Number]) -> Number:
+    """Return the largest value that a majority of ``values`` has reached."""
+    return sorted(values, reverse=True)[majority(len(values)) - 1]
