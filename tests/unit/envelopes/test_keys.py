@@ -1,0 +1,83 @@
+"""Keys' ids, peers' public keys, and the pool."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from appliance.envelopes.keys import key_id_of, load_public, public_der, round_key_id
+from appliance.envelopes.pool import KeyPool
+from appliance.words.errors import RemoteError
+
+BITS = 2048
+
+
+def _wait_for(condition: Callable[[], bool], bound_s: float = 60.0) -> None:
+    end = time.monotonic() + bound_s
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true"
+        os.sched_yield()
+
+
+def test_a_public_key_survives_its_encoding() -> None:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=BITS)
+    der = public_der(key)
+    assert public_der(load_public(der)) == der == public_der(key.public_key())
+    assert len(key_id_of(der)) == len(round_key_id(bytes(32))) == 32
+
+
+def test_other_public_keys_are_refused() -> None:
+    good = public_der(rsa.generate_private_key(public_exponent=65537, key_size=BITS))
+    elliptic = ec.generate_private_key(ec.SECP256R1()).public_key()
+    odd = rsa.generate_private_key(public_exponent=3, key_size=BITS)
+    small = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - to be refused
+    for der, reason in [
+        (b"", "is not one"),
+        (good[:-1], "is not one"),
+        (elliptic.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo), "not RSA"),
+        (public_der(odd), "exponent"),
+        (public_der(small), "not RSA of 2048"),
+    ]:
+        with pytest.raises(RemoteError, match=reason):
+            load_public(der)
+
+
+def test_the_pool_fills_and_gives_no_key_twice() -> None:
+    with KeyPool(3, BITS) as pool:
+        _wait_for(lambda: pool.level == 3)
+        taken = [pool.take() for _ in range(6)]
+        assert len({public_der(key) for key in taken}) == 6
+        assert all(key.key_size == BITS for key in taken)
+        _wait_for(lambda: pool.level == 3)
+    assert pool.level == 0
+
+
+def test_closing_is_prompt_even_while_a_key_is_made() -> None:
+    with KeyPool(50, 4096) as pool:
+        _wait_for(lambda: pool._child is not None)
+        start = time.monotonic()
+    assert time.monotonic() - start < 2.0
+    assert not pool._thread.is_alive()
+
+
+def test_a_dead_child_costs_no_key(caplog: pytest.LogCaptureFixture) -> None:
+    with KeyPool(1, BITS) as pool:
+        _wait_for(lambda: pool.level == 1)
+        child = pool._child
+        assert child is not None
+        os.kill(child.pid, signal.SIGKILL)
+        _wait_for(lambda: pool._child is None)
+        assert pool.take().key_size == BITS
+        assert pool.take().key_size == BITS
+    assert "child process ended" in caplog.text
+
+
+def test_a_sealed_key_of_the_pool_is_a_sound_one() -> None:
+    with KeyPool(1, BITS) as pool:
+        _wait_for(lambda: pool.level == 1)
+        numbers = pool.take().private_numbers()
+    assert numbers.p * numbers.q == numbers.public_numbers.n
