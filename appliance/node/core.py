@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import msgspec
 
-from appliance.consensus.core import Role
 from appliance.consensus.messages import Entry
+from appliance.consensus.ready import Role
 from appliance.lineage.lineage import Lineage
-from appliance.rounds.actions import Action, Note, RetainModels
+from appliance.rounds.actions import Action, Note, RemoveModels
 from appliance.rounds.aggregator import Aggregator
 from appliance.rounds.collected import Phase
-from appliance.rounds.participant import KeptUpdate, Participant
+from appliance.rounds.participant import FinishedUpdate, Participant
 from appliance.words.ids import Digest, Monotonic, NodeName, Term
 from appliance.words.messages import Announcement, LeaderStatement, Opening
 from appliance.words.models import GlobalModel
@@ -38,12 +38,12 @@ class NodeCore:
         rounds: Rounds,
         consensus: Consensus,
         term: Term,
-        kept: KeptUpdate | None,
+        kept: FinishedUpdate | None,
         stored: frozenset[Digest],
         now: Monotonic,
     ) -> None:
         """Begin as a follower with what the disk holds: the term, a kept update, the models whose bytes are there."""
-        self._node = node
+        self.node = node
         self._period_s = consensus.period_s
         self._stored = set(stored)
         self._undecided: dict[Digest, Term] = dict.fromkeys(stored, term)
@@ -54,6 +54,7 @@ class NodeCore:
         self.term = term
         self.leader: NodeName | None = None
         self.leader_since = now
+        """Since when ``leader`` holds: how long it has led, or how long there has been none."""
         self._resigning = False
 
     @property
@@ -80,9 +81,10 @@ class NodeCore:
         changed = (term, leader) != (self.term, self.leader)
         if self.is_leading and (role is not Role.LEADER or term != self.term):
             actions += self.aggregator.stop(now)
+        if changed and (leader is not None or self.leader is not None):
+            self.leader_since = now
         self.role, self.term, self.leader = role, term, leader
         if changed:
-            self.leader_since = now
             self._resigning = False
             actions += self.participant.leader_changed(now)
         return actions
@@ -99,7 +101,7 @@ class NodeCore:
                 is_stored = head is not None and head.digest in self._stored
                 actions += self.aggregator.lead(self.term, head, now, head_is_stored=is_stored)
         if len(self.lineage.models) > length:
-            actions.append(self._retain())
+            actions.append(self._remove_old_models())
         return actions
 
     def _committed(self, entry: Entry, now: Monotonic) -> list[Action]:
@@ -112,14 +114,16 @@ class NodeCore:
         }
         return [*self.aggregator.committed(model, now), *self.participant.committed(model, now)]
 
-    def _retain(self) -> RetainModels:
-        """Say which models must stay on disk: the newest committed ones, and every candidate that may yet be committed.
+    def _remove_old_models(self) -> RemoveModels:
+        """Say which models may go: all but the newest committed ones, and the candidates that may yet be committed.
 
         A candidate stored in term T is proposed in term T. Once an entry of a later term is committed, an entry of T
         that is not before it never will be (Raft, section 5.4: terms in a log never fall), so the candidate is decided.
         """
-        newest = (model.digest for model in self.lineage.models[-MODELS_KEPT:])
-        return RetainModels(frozenset(newest) | frozenset(self._undecided))
+        newest = frozenset(model.digest for model in self.lineage.models[-MODELS_KEPT:])
+        old = frozenset(self._stored) - newest - frozenset(self._undecided)
+        self.models_dropped(old)
+        return RemoveModels(old)
 
     # --- events of the mesh and of the operator -----------------------------------------------------------------------
 
@@ -131,7 +135,7 @@ class NodeCore:
             return list(self.participant.announced(statement, now))
         if isinstance(statement, Opening):
             return list(self.participant.opened(statement, now))
-        if statement.leader == self._node:
+        if statement.leader == self.node:
             return []
         return list(self.participant.candidate(statement, now, with_body=with_body))
 
@@ -139,7 +143,8 @@ class NodeCore:
         """A model's bytes are durable on this node."""
         if digest not in self._stored:
             self._stored.add(digest)
-            self._undecided[digest] = self.term
+            if all(digest != model.digest for model in self.lineage.models[-MODELS_KEPT:]):
+                self._undecided[digest] = self.term
         return [*self.aggregator.model_stored(digest, now), *self.participant.model_stored(digest, now)]
 
     def models_dropped(self, digests: frozenset[Digest]) -> None:

@@ -156,14 +156,14 @@ class Forget:
     update_id: bytes
 
 
-# --- asked for by the node ---------------------------------------------------------------------------------------------
+# --- asked for by the node -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class RetainModels:
-    """Remove all models from disk but these; answer with ``NodeCore.models_dropped``."""
+class RemoveModels:
+    """Remove these models from disk. They are named, not the ones to keep: a candidate may be stored meanwhile."""
 
-    keep: frozenset[Digest]
+    digests: frozenset[Digest]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,4 +192,4 @@ AggregatorAction = (
     | Note
 )
 ParticipantAction = Fetch | StoreCandidate | AnswerStored | Train | StopTraining | Deliver | Forget | Note
-Action = AggregatorAction | ParticipantAction | RetainModels
+Action = AggregatorAction | ParticipantAction | RemoveModels

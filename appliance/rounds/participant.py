@@ -37,7 +37,7 @@ class Step(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class KeptUpdate:
+class FinishedUpdate:
     """What is known of the finished update on disk: enough to see which round it is for."""
 
     update_id: bytes
@@ -60,7 +60,7 @@ class Participant:
     for again, at growing intervals, until the round is committed or replaced (invariant 5).
     """
 
-    def __init__(self, kept: KeptUpdate | None, stored: frozenset[Digest], now: Monotonic) -> None:
+    def __init__(self, kept: FinishedUpdate | None, stored: frozenset[Digest], now: Monotonic) -> None:
         """Begin with what the disk holds: a finished update, or None, and the models whose bytes are there."""
         self._kept = kept
         self._stored = set(stored)
@@ -159,7 +159,7 @@ class Participant:
         """Old or damaged models are no longer on disk."""
         self._stored -= digests
 
-    def trained(self, kept: KeptUpdate, now: Monotonic) -> list[ParticipantAction]:
+    def trained(self, kept: FinishedUpdate, now: Monotonic) -> list[ParticipantAction]:
         """Training finished and its update is durable."""
         self._training = None
         self._training_retry.reset()
@@ -255,7 +255,7 @@ class Participant:
         self._actions.append(Train(opening.round, opening.base))
         return Step.TRAINING
 
-    def _deliver(self, kept: KeptUpdate, opening: Opening, now: Monotonic) -> Step:
+    def _deliver(self, kept: FinishedUpdate, opening: Opening, now: Monotonic) -> Step:
         receipt = self._receipt
         if receipt is not None and (receipt.update_id, receipt.key_id) == (kept.update_id, opening.key_id):
             return Step.DELIVERED if receipt.accepted else Step.REFUSED
@@ -277,7 +277,7 @@ class Participant:
         answer = Stored(term=candidate.term, round=candidate.round, digest=candidate.digest)
         self._actions.append(AnswerStored(candidate.leader, answer))
 
-    def _forget(self, kept: KeptUpdate) -> None:
+    def _forget(self, kept: FinishedUpdate) -> None:
         self._actions.append(Forget(kept.update_id))
         self._kept = None
         self._receipt = None

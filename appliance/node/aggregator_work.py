@@ -1,0 +1,157 @@
+"""What the aggregator's thread does: opens envelopes, checks and sums updates, makes candidates, seals answers.
+
+Everything here runs on that one thread, so it needs no lock; the keys and arrays of a term live and end here.
+"""
+
+import itertools
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+from appliance.aggregation.fedavg import FedAvg
+from appliance.aggregation.tensors import Arrays, serialise
+from appliance.aggregation.validation import check_samples, parse_update
+from appliance.envelopes.format import Kind
+from appliance.envelopes.keys import key_id_of, load_public, public_der
+from appliance.envelopes.pool import KeyPool
+from appliance.envelopes.seal import open_envelope, seal, seal_under_key
+from appliance.rounds.collected import OpenedUpdate
+from appliance.storage.models import Absent, ModelStore
+from appliance.training.trainer import Trainer
+from appliance.words.errors import ApplianceError, RemoteError
+from appliance.words.ids import Digest, Round, Term
+from appliance.words.messages import (
+    ModelReply,
+    ModelRequest,
+    Receipt,
+    Sealed,
+    ToParticipant,
+    Update,
+    decode_to_leader,
+    encode,
+)
+from appliance.words.models import Metrics
+from appliance.words.random import RandomBytes
+
+ROUND_KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """An update between its opening and its receipt."""
+
+    update: Update
+    arrays: Arrays | None
+
+
+class AggregatorWork:
+    """The leader's secrets and sums. ``begin`` starts a term, ``end`` drops all that belongs to it."""
+
+    def __init__(self, trainer: Trainer, models: ModelStore, keys: KeyPool, random: RandomBytes) -> None:
+        self._trainer = trainer
+        self._models = models
+        self._keys = keys
+        self._random = random
+        self._handles = itertools.count(1)
+        self._term: Term = 0
+        self._round: Round = 0
+        self._private_key: RSAPrivateKey | None = None
+        self._round_key = random(ROUND_KEY_BYTES)
+        self._sum = FedAvg(trainer.layout)
+        self._opened: dict[int, _Opened] = {}
+
+    def begin(self, term: Term) -> tuple[bytes, bytes]:
+        """Take a fresh key pair for a term; return its id and its public key, DER."""
+        self._term = term
+        self._private_key = self._keys.take()
+        public_key = public_der(self._private_key)
+        return key_id_of(public_key), public_key
+
+    def end(self) -> None:
+        """Drop the term's key, sum and opened updates."""
+        self._private_key = None
+        self._opened.clear()
+        self.start_round(0)
+
+    def start_round(self, round_: Round) -> None:
+        """Begin an empty sum, and a fresh key for the round's candidate."""
+        self._round = round_
+        self._round_key = self._random(ROUND_KEY_BYTES)
+        self._sum = FedAvg(self._trainer.layout)
+
+    def open(self, envelope: bytes) -> OpenedUpdate | ModelRequest:
+        """Open an envelope that was sealed to the term's key.
+
+        Raises:
+            RemoteError: it can't be opened, or its content is not for a leader.
+        """
+        if self._private_key is None:
+            raise RemoteError("it is sealed to a key that is dropped")
+        message = decode_to_leader(open_envelope(envelope, self._private_key))
+        load_public(message.reply_key)
+        if isinstance(message, ModelRequest):
+            return message
+        return self._check(message)
+
+    def _check(self, update: Update) -> OpenedUpdate:
+        handle = next(self._handles)
+        arrays, refusal = None, ""
+        try:
+            check_samples(update.samples)
+            arrays = parse_update(update.weights, self._trainer.layout)
+        except RemoteError as error:
+            refusal = error.reason
+        self._opened[handle] = _Opened(update, arrays)
+        return OpenedUpdate(handle, update.update_id, update.round, update.base, update.samples, refusal)
+
+    def count(self, handle: int) -> None:
+        """Add an opened update to the round's sum."""
+        opened = self._opened.get(handle)
+        if opened is not None and opened.arrays is not None:
+            self._sum.add(opened.arrays, opened.update.samples)
+
+    def answer(self, handle: int, *, accepted: bool, reason: str) -> Sealed | None:
+        """Seal the receipt of an opened update, and forget the update."""
+        opened = self._opened.pop(handle, None)
+        if opened is None:
+            return None
+        receipt = Receipt(opened.update.update_id, accepted, reason, self._round_key)
+        return _reply(receipt, opened.update.reply_key, self._term, self._round)
+
+    def serve(self, request: ModelRequest) -> Sealed | None:
+        """Seal a model's bytes for the participant who asked; None if they are not here."""
+        return seal_model(self._models, request.digest, request.reply_key, self._term, self._round)
+
+    def create_initial_model(self) -> Digest:
+        """Make the lineage's first model durable here."""
+        return self._models.put(self._trainer.initial_model())
+
+    def aggregate(self) -> Digest:
+        """Turn the sum into a model and make it durable here."""
+        return self._models.put(serialise(self._sum.result(), self._trainer.layout))
+
+    def seal_candidate(self, digest: Digest) -> bytes:
+        """Seal a candidate's bytes under the round key, for all who have a receipt."""
+        return seal_under_key(self._read(digest), self._round_key, term=self._term, round=self._round)
+
+    def evaluate(self, digest: Digest) -> Metrics:
+        """Judge a model on this node's held-out data."""
+        return self._trainer.evaluate(self._read(digest), limit=None)
+
+    def _read(self, digest: Digest) -> bytes:
+        content = self._models.get(digest)
+        if isinstance(content, Absent):
+            raise ApplianceError(f"the candidate is not here: {content.reason}")
+        return content
+
+
+def seal_model(models: ModelStore, digest: Digest, reply_key: bytes, term: Term, round_: Round) -> Sealed | None:
+    """Seal a model's bytes to a reply key; None if they are not here."""
+    content = models.get(digest)
+    if isinstance(content, Absent):
+        return None
+    return _reply(ModelReply(digest, content), reply_key, term, round_)
+
+
+def _reply(message: ToParticipant, reply_key: bytes, term: Term, round_: Round) -> Sealed:
+    return Sealed(seal(encode(message), load_public(reply_key), kind=Kind.TO_PARTICIPANT, term=term, round=round_))

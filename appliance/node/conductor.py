@@ -1,0 +1,433 @@
+"""Drives a node: events of the shells into the core, and the core's actions out to the shells, in their order."""
+
+import asyncio
+import functools
+import logging
+import time
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+
+from appliance.consensus.messages import Entry
+from appliance.consensus.ready import Role
+from appliance.datagrams.driver import ConsensusDriver
+from appliance.envelopes.format import parse_header
+from appliance.mesh.mesh import Mesh
+from appliance.node.aggregator_work import AggregatorWork, seal_model
+from appliance.node.core import NodeCore
+from appliance.node.elections import Elections
+from appliance.node.participant_work import OpenedReceipt, ParticipantWork
+from appliance.node.worker import Worker
+from appliance.pki.identity import NodeIdentity
+from appliance.pki.statements import StatementVerifier
+from appliance.rounds import actions as do
+from appliance.rounds.collected import OpenedUpdate
+from appliance.rounds.participant import FinishedUpdate, short
+from appliance.storage.models import ModelStore
+from appliance.words.clock import Clock
+from appliance.words.errors import ApplianceError, RemoteError, StateError
+from appliance.words.ids import Digest, NodeName, Term
+from appliance.words.messages import (
+    Announcement,
+    Candidate,
+    LeaderStatement,
+    MeshMessage,
+    ModelRequest,
+    ModelWanted,
+    ResignWanted,
+    Sealed,
+    Signed,
+    Stored,
+    encode,
+)
+from appliance.words.models import GlobalModel, Metrics
+
+T = TypeVar("T")
+
+ENVELOPES_WAITING_PER_MEMBER = 4
+"""Envelopes that may wait for the aggregator's thread, per member: more is a flood, and honest senders try again."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Shells:
+    """Everything with side effects that a conductor uses; made by the composition root."""
+
+    consensus: ConsensusDriver
+    mesh: Mesh
+    identity: NodeIdentity
+    verifier: StatementVerifier
+    models: ModelStore
+    participant: Worker
+    participant_work: ParticipantWork
+    aggregator: Worker
+    aggregator_work: AggregatorWork
+    clock: Clock
+
+
+class Conductor:
+    """One node at work. Its methods run on the event loop; slow work goes to the two threads, small work to others."""
+
+    def __init__(self, core: NodeCore, shells: Shells, elections: Elections, members: Sequence[NodeName]) -> None:
+        self._core = core
+        self._shells = shells
+        self._elections = elections
+        self._members = members
+        self._announcement: Announcement | None = None
+        self._leader_key_id = b""
+        self._round_key = b""
+        self._candidate_body: tuple[Digest, bytes] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.faults: dict[str, str] = {}
+        """What is wrong on this node itself, by area; shown in ``status`` until it is mended."""
+
+    # --- events ------------------------------------------------------------------------------------------------------
+
+    def on_role(self, role: Role, term: Term, leader: NodeName | None) -> None:
+        """Consensus: role, term or known leader has changed."""
+        if (term, leader) != (self._core.term, self._core.leader):
+            self._announcement = None
+            if leader is not None:
+                log.info("%s leads term %d", "this node" if role is Role.LEADER else leader, term)
+            elif self._core.leader is not None:
+                log.warning("no leader: %s is not heard any more", self._core.leader)
+        self._elections.observe(role.value, term, leader, time.time())
+        was_leading = self._core.is_leading
+        self._do(self._core.role_changed(role, term, leader, self._now()))
+        if was_leading and not self._core.is_leading:
+            self._leader_key_id = b""
+            self._on_aggregator(self._shells.aggregator_work.end, _ignore)
+
+    def on_committed(self, entries: Sequence[Entry]) -> None:
+        """Consensus: entries are committed."""
+        before = self._core.lineage.head
+        self._do(self._core.entries_committed(entries, self._now()))
+        head = self._core.lineage.head
+        if head is not None and head is not before:
+            log.info(
+                "round %d is committed: version %d, accuracy %.4f, loss %.4f, %d of %d updates, %s",
+                head.round,
+                head.version,
+                head.accuracy,
+                head.loss,
+                head.updates,
+                head.expected,
+                short(head.digest),
+            )
+
+    def on_message(self, peer: NodeName, message: MeshMessage) -> None:
+        """The mesh: a message came from an authenticated peer.
+
+        Raises:
+            RemoteError: it breaks the protocol; the mesh refuses it and logs that once.
+        """
+        match message:
+            case Signed():
+                _, statement = self._shells.verifier.verify(message)
+                self._on_statement(statement, message.body)
+            case Sealed():
+                self._on_sealed(peer, message.envelope)
+            case Stored():
+                self._do(self._core.aggregator.stored(peer, message, self._now()))
+            case ModelWanted():
+                self._on_model_wanted(peer, message)
+            case ResignWanted():
+                if message.term == self._core.term:
+                    log.info("%s asks this node to resign", peer)
+                    self.resign()
+
+    def tick(self) -> None:
+        """Time has passed; also takes in which peers are live."""
+        now = self._now()
+        self._do(self._core.aggregator.live_changed(self._shells.consensus.live_peers(), now))
+        self._do(self._core.tick(now))
+
+    def resign(self) -> None:
+        """Hand over as soon as nothing is half done, if this node leads."""
+        self._do(self._core.resign(self._now()))
+
+    async def close(self) -> None:
+        """End what runs beside the two threads."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # --- what the mesh brings ----------------------------------------------------------------------------------------
+
+    def _on_statement(self, statement: LeaderStatement, body: bytes) -> None:
+        if isinstance(statement, Announcement) and statement.term == self._core.term:
+            if self._announcement is None and statement.leader == self._core.leader:
+                log.info("%s announced its key for term %d", statement.leader, statement.term)
+            if statement.leader == self._core.leader:
+                self._announcement = statement
+        if isinstance(statement, Candidate):
+            self._candidate_body = (statement.digest, body) if body else None
+        self._do(self._core.leader_said(statement, self._now(), with_body=bool(body)))
+        self._candidate_body = None
+
+    def _on_sealed(self, peer: NodeName, envelope: bytes) -> None:
+        """An envelope is for this node if its key is: the leader's, or a reply key that waits for its answer."""
+        key_id = parse_header(envelope).key_id
+        if key_id == self._leader_key_id:
+            if self._shells.aggregator.backlog >= self._most_waiting:
+                raise RemoteError("more envelopes came than can be opened")
+            self._on_aggregator(
+                functools.partial(self._shells.aggregator_work.open, envelope),
+                self._opened,
+                functools.partial(self._refused, peer),
+            )
+        elif key_id in self._shells.participant_work.reply_keys:
+            self._aside(
+                functools.partial(self._shells.participant_work.open_answer, envelope, key_id),
+                self._answered,
+                functools.partial(self._refused, peer),
+            )
+
+    @property
+    def _most_waiting(self) -> int:
+        return ENVELOPES_WAITING_PER_MEMBER * len(self._members)
+
+    def _opened(self, content: OpenedUpdate | ModelRequest) -> None:
+        if isinstance(content, OpenedUpdate):
+            if content.refusal:
+                log.warning("an update for round %d is refused: %s", content.round, content.refusal)
+            self._do(self._core.aggregator.opened_update(content, self._now()))
+        else:
+            self._on_aggregator(functools.partial(self._shells.aggregator_work.serve, content), self._broadcast)
+
+    def _answered(self, answer: OpenedReceipt | Digest) -> None:
+        if isinstance(answer, OpenedReceipt):
+            receipt = answer.receipt
+            self._round_key = receipt.round_key
+            self._do(
+                self._core.participant.received(
+                    receipt.update_id,
+                    answer.leader_key_id,
+                    self._now(),
+                    accepted=receipt.accepted,
+                    reason=receipt.reason,
+                )
+            )
+        else:
+            self._stored(answer)
+
+    def _on_model_wanted(self, peer: NodeName, wanted: ModelWanted) -> None:
+        """Only the leader may ask in the open, and only for what is here."""
+        if peer == self._core.leader and wanted.digest in self._core.stored:
+            self._aside(
+                functools.partial(
+                    seal_model, self._shells.models, wanted.digest, wanted.public_key, self._core.term, 0
+                ),
+                self._broadcast,
+            )
+
+    def _refused(self, peer: NodeName, error: Exception) -> None:
+        if isinstance(error, RemoteError):
+            log.warning("an envelope that %s delivered is refused: %s", peer, error.reason)
+        else:
+            self._failed("mesh", error)
+
+    def _stored(self, digest: Digest) -> None:
+        self.faults.pop("state", None)
+        self._do(self._core.model_stored(digest, self._now()))
+
+    # --- what the core asks for --------------------------------------------------------------------------------------
+
+    def _do(self, actions: Iterable[do.Action]) -> None:
+        for action in actions:
+            self._carry_out(action)
+
+    def _carry_out(self, action: do.Action) -> None:
+        match action:
+            case do.Note():
+                log.log(logging.getLevelNamesMapping()[action.level.upper()], "%s", action.text)
+            case do.Say():
+                self._say(action)
+            case do.Train():
+                self._train(action)
+            case do.StopTraining():
+                self._shells.participant_work.stop()
+            case do.Deliver() | do.Fetch() | do.Forget() | do.StoreCandidate() | do.AnswerStored():
+                self._carry_out_participant(action)
+            case do.RemoveModels(digests):
+                self._aside(functools.partial(self._shells.models.remove, digests), _ignore)
+            case _:
+                self._carry_out_aggregator(action)
+
+    def _carry_out_participant(
+        self, action: do.Deliver | do.Fetch | do.Forget | do.StoreCandidate | do.AnswerStored
+    ) -> None:
+        work, announcement = self._shells.participant_work, self._announcement
+        match action:
+            case do.Deliver() if announcement is not None:
+                self._aside(functools.partial(work.seal_update, action.update_id, announcement), self._broadcast)
+            case do.Fetch() if announcement is not None:
+                log.info("asking the leader for model %s", short(action.digest))
+                self._aside(functools.partial(work.seal_request, action.digest, announcement), self._broadcast)
+            case do.Forget():
+                self._aside(functools.partial(work.forget, action.update_id), _ignore)
+            case do.StoreCandidate():
+                digest = action.digest
+                body = self._candidate_body[1] if self._candidate_body is not None else b""
+                self._aside(
+                    functools.partial(work.store_candidate, body, self._round_key, digest),
+                    self._stored,
+                    functools.partial(self._candidate_unreadable, digest),
+                )
+            case do.AnswerStored():
+                self._shells.mesh.send(action.to, action.answer)
+
+    def _carry_out_aggregator(self, action: do.AggregatorAction) -> None:
+        work, core = self._shells.aggregator_work, self._core.aggregator
+        match action:
+            case do.MakeLeaderKey(term):
+                self._on_aggregator(functools.partial(work.begin, term), functools.partial(self._key_ready, term))
+            case do.StartCollecting(_, round_):
+                log.info("round %d is open", round_)
+                self._on_aggregator(functools.partial(work.start_round, round_), _ignore)
+            case do.Count(handle):
+                self._on_aggregator(functools.partial(work.count, handle), _ignore)
+            case do.Answer(handle, accepted, reason):
+                answer = functools.partial(work.answer, handle, accepted=accepted, reason=reason)
+                self._on_aggregator(answer, self._broadcast)
+            case do.CreateInitialModel(term):
+                self._make_candidate(term, 0, work.create_initial_model)
+            case do.Aggregate(term, round_):
+                self._make_candidate(term, round_, work.aggregate)
+            case do.ObtainModel(digest, peer):
+                log.info("asking %s for the committed model %s", peer, short(digest))
+                want = functools.partial(self._shells.participant_work.want_model, digest)
+                self._aside(want, functools.partial(self._shells.mesh.send, peer))
+            case do.Propose(model):
+                self._propose(msgspec.structs.replace(model, committed_at=time.time()))
+            case do.HandOver():
+                if not self._shells.consensus.resign():
+                    self._do(self._core.hand_over_declined(self._now()))
+            case _:
+                raise AssertionError(f"no way to carry out {action}, in phase {core.phase}")
+
+    def _say(self, action: do.Say) -> None:
+        """Sign and send; what a leader says to itself needs no signature."""
+        if not action.with_body or not isinstance(action.statement, Candidate):
+            self._send_signed(action, b"")
+            return
+        seal = functools.partial(self._shells.aggregator_work.seal_candidate, action.statement.digest)
+        self._on_aggregator(seal, functools.partial(self._send_signed, action))
+
+    def _send_signed(self, action: do.Say, body: bytes) -> None:
+        payload = encode(action.statement)
+        identity = self._shells.identity
+        signed = Signed(payload, identity.certificate_der, identity.sign(payload), body)
+        if action.to is None:
+            self._shells.mesh.broadcast(signed)
+            self._on_statement(action.statement, b"")
+        else:
+            self._shells.mesh.broadcast(signed, to=action.to)
+
+    def _broadcast(self, sealed: Sealed | None) -> None:
+        """Send an envelope to all nodes, this one too: who it is for shows when somebody can open it."""
+        if sealed is not None:
+            self._shells.mesh.broadcast(sealed)
+            self._on_sealed(self._core.node, sealed.envelope)
+
+    def _train(self, action: do.Train) -> None:
+        work = self._shells.participant_work
+        work.may_train()
+        log.info("training for round %d", action.round)
+        self._shells.participant.submit(
+            functools.partial(work.train, action.round, action.base),
+            self._trained,
+            functools.partial(self._training_failed, action.base),
+        )
+
+    def _trained(self, kept: FinishedUpdate | None) -> None:
+        self.faults.pop("training", None)
+        if kept is None:
+            self._do(self._core.participant.training_stopped(self._now()))
+        else:
+            self._do(self._core.participant.trained(kept, self._now()))
+
+    def _training_failed(self, base: Digest, error: Exception) -> None:
+        self._failed("training", error)
+        if not self._shells.models.has(base):
+            self._core.models_dropped(frozenset({base}))
+        self._do(self._core.participant.training_failed(str(error), self._now()))
+
+    def _candidate_unreadable(self, digest: Digest, error: Exception) -> None:
+        if isinstance(error, StateError):
+            self._failed("state", error)
+        self._do(self._core.participant.candidate_unreadable(digest, self._now()))
+
+    def _key_ready(self, term: Term, key: tuple[bytes, bytes]) -> None:
+        if self._core.is_leading and term == self._core.term:
+            self._leader_key_id, public_key = key
+            self._do(self._core.aggregator.key_ready(term, self._leader_key_id, public_key, self._now()))
+
+    def _make_candidate(self, term: Term, round_: int, make: Callable[[], Digest]) -> None:
+        aggregator = self._core.aggregator
+
+        def made(digest: Digest) -> None:
+            self._stored(digest)
+            self._do(aggregator.aggregated(term, round_, digest, self._now()))
+            evaluate = functools.partial(self._shells.aggregator_work.evaluate, digest)
+            self._on_aggregator(evaluate, evaluated, failed)
+
+        def evaluated(metrics: Metrics) -> None:
+            self._do(aggregator.evaluated(term, round_, metrics, self._now()))
+
+        def failed(error: Exception) -> None:
+            self._failed("aggregation", error)
+            self._do(aggregator.aggregation_failed(term, round_, str(error), self._now()))
+
+        self._on_aggregator(make, made, failed)
+
+    def _propose(self, model: GlobalModel) -> None:
+        if self._shells.consensus.propose(msgspec.msgpack.encode(model)) is None:
+            self._do(self._core.aggregator.proposal_refused(self._now()))
+
+    # --- threads -----------------------------------------------------------------------------------------------------
+
+    def _now(self) -> do.Monotonic:
+        return self._shells.clock()
+
+    def _on_aggregator(
+        self, work: Callable[[], T], done: Callable[[T], object], failed: Callable[[Exception], None] | None = None
+    ) -> None:
+        fallback = functools.partial(self._failed, "aggregation")
+        self._shells.aggregator.submit(work, done, failed or fallback)
+
+    def _aside(
+        self, work: Callable[[], T], done: Callable[[T], object], failed: Callable[[Exception], None] | None = None
+    ) -> None:
+        """Do small work on a spare thread: it must not wait behind training."""
+        self._keep(self._run_aside(work, done, failed or functools.partial(self._failed, "state")))
+
+    async def _run_aside(
+        self, work: Callable[[], T], done: Callable[[T], object], failed: Callable[[Exception], None]
+    ) -> None:
+        try:
+            result = await asyncio.to_thread(work)
+        except Exception as error:  # a failure is judged by its owner, and never ends the node
+            failed(error)
+        else:
+            done(result)
+
+    def _keep(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _failed(self, area: str, error: Exception) -> None:
+        """Note what is wrong on this node: in the log once, in ``status`` until it is mended."""
+        expected = isinstance(error, ApplianceError)
+        text = str(error) if expected else f"{type(error).__name__}: {error}"
+        if self.faults.get(area) != text:
+            self.faults[area] = text
+            log.error("%s: %s", area, text, exc_info=None if expected else error)
+
+
+def _ignore(_: object) -> None:
+    """Nothing follows from this work."""

@@ -1,0 +1,251 @@
+"""The composition root: one node, from its configuration to its end. The only place that knows all the shells."""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import random
+import secrets
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from appliance import __version__
+from appliance.datagrams.driver import ConsensusDriver
+from appliance.envelopes.pool import KeyPool
+from appliance.mesh.mesh import Mesh
+from appliance.node.aggregator_work import AggregatorWork
+from appliance.node.conductor import Conductor, Shells
+from appliance.node.config import Config
+from appliance.node.core import NodeCore
+from appliance.node.elections import Elections
+from appliance.node.participant_work import ParticipantWork
+from appliance.node.patience import Patience
+from appliance.node.status import PeerWatch, status_of, summary, waits
+from appliance.node.worker import Worker
+from appliance.operator_api.server import operator_api
+from appliance.operator_api.views import Status
+from appliance.pki.identity import NodeIdentity
+from appliance.pki.statements import StatementVerifier
+from appliance.rounds.participant import FinishedUpdate
+from appliance.storage.models import Absent, ModelStore, UpdateStore
+from appliance.systemd.notify import Notifier
+from appliance.training.datasets import load_shard
+from appliance.training.trainer import Trainer
+from appliance.words.clock import Clock, system_clock
+from appliance.words.ids import Digest
+from appliance.words.messages import ResignWanted
+from appliance.words.models import GlobalModel
+
+TICK_S = 0.1
+RESIGN_WITHIN_S = 4.0
+CLOSE_WITHIN_S = 2.0
+TRAINING_NICENESS = 5
+"""Training yields to heartbeats. Not more: the thread may hold the interpreter's lock when the processor is taken
+from it, and then the whole node waits for it."""
+
+log = logging.getLogger(__name__)
+
+
+class Node:
+    """One running node, as its operator API sees it."""
+
+    def __init__(
+        self, config: Config, core: NodeCore, shells: Shells, conductor: Conductor, elections: Elections, pool: KeyPool
+    ) -> None:
+        self._config = config
+        self._core = core
+        self._shells = shells
+        self._conductor = conductor
+        self._elections = elections
+        self._pool = pool
+        self._started = shells.clock()
+        self._peers = PeerWatch(config.peers, self._started)
+        self._patience = Patience()
+
+    # --- what the operator API asks ----------------------------------------------------------------------------------
+
+    def status(self) -> Status:
+        """Return the state of the node now."""
+        return status_of(
+            self._core,
+            self._peers,
+            now=self._shells.clock(),
+            started=self._started,
+            expires_at=self._shells.identity.expires_at,
+            turns=self._shells.consensus.turns(),
+            reply_keys_ready=self._pool.level,
+            faults=self._conductor.faults,
+        )
+
+    def lineage(self) -> list[GlobalModel]:
+        """Return the committed global models, oldest first."""
+        return list(self._core.lineage.models)
+
+    def elections(self) -> bytes:
+        """Return the state changes seen, as a JSON array."""
+        return self._elections.encode()
+
+    async def model(self) -> tuple[Digest, bytes] | None:
+        """Return the newest committed model that this node holds; None before the first."""
+        for committed in reversed(self._core.lineage.models):
+            content = await asyncio.to_thread(self._shells.models.get, committed.digest)
+            if not isinstance(content, Absent):
+                return committed.digest, content
+        return None
+
+    def resign(self) -> str | None:
+        """Ask the leader to hand over; return why that can't be asked, or None."""
+        leader, term = self._core.leader, self._core.term
+        if leader is None:
+            return "there is no leader now"
+        if not self._config.peers:
+            return "the cluster has one node: there is nobody to hand over to"
+        if leader == self._core.node:
+            log.info("an operator asks this node to resign")
+            self._conductor.resign()
+        else:
+            self._shells.mesh.send(leader, ResignWanted(term))
+        return None
+
+    # --- its life ----------------------------------------------------------------------------------------------------
+
+    async def serve(self, stop: asyncio.Event, notifier: Notifier) -> None:
+        """Tick until ``stop`` is set, then hand over leadership.
+
+        Raises:
+            StateError: the consensus log can't be written any more.
+        """
+        next_ping = self._started
+        while not stop.is_set() and not self._shells.consensus.failed.is_set():
+            now = self._shells.clock()
+            came, went = self._peers.observe(self._shells.consensus.live_peers(), now)
+            for peer in sorted(came):
+                log.info("%s is up", peer)
+            for peer in sorted(went):
+                log.warning("%s is down", peer)
+            self._conductor.tick()
+            for line in self._patience.lines(waits(self._core, self._peers, now), now):
+                log.info("%s", line)
+            notifier.status(summary(self._core, self._peers))
+            if notifier.watchdog_interval_s is not None and now >= next_ping and self._threads_live():
+                notifier.alive()
+                next_ping = type(now)(now + notifier.watchdog_interval_s)
+            await _first_of(stop, self._shells.consensus.failed, timeout_s=TICK_S)
+        notifier.stopping()
+        if not self._shells.consensus.failed.is_set():
+            await self._hand_over()
+
+    def _threads_live(self) -> bool:
+        return self._shells.participant.is_alive and self._shells.aggregator.is_alive
+
+    async def _hand_over(self) -> None:
+        """Resign if this node leads: finish a commit under way, leave an open round to the next leader."""
+        if not self._core.is_leading or not self._config.peers:
+            return
+        log.info("stopping: handing over leadership")
+        self._conductor.resign()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RESIGN_WITHIN_S):
+                while self._core.is_leading:
+                    self._conductor.tick()
+                    await asyncio.sleep(TICK_S / 4)
+
+
+async def _first_of(*events: asyncio.Event, timeout_s: float) -> None:
+    """Wait until one of the events is set, or for ``timeout_s``."""
+    tasks = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def run(config: Config, stop: asyncio.Event, clock: Clock = system_clock) -> None:
+    """Run a node until ``stop`` is set.
+
+    Raises:
+        OperatorError: it can't start, or not go on: one sentence that says why and what to do.
+    """
+    notifier = Notifier()
+    crash: list[BaseException] = []
+    _stop_on_bugs(stop, crash)
+    async with _node(config, clock) as node, operator_api(config.operator, node):
+        notifier.ready()
+        log.info("%s %s is up, member of %s", config.node, __version__, config.cluster.name)
+        await node.serve(stop, notifier)
+    if crash:
+        raise crash[0]
+
+
+def _stop_on_bugs(stop: asyncio.Event, crash: list[BaseException]) -> None:
+    """An exception that nobody expected ends the node: systemd starts it again from what is durable."""
+
+    def handle(_: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        error = context.get("exception")
+        if isinstance(error, Exception):
+            log.critical("a bug ends this node: %s", context.get("message"), exc_info=error)
+            crash.append(error)
+            stop.set()
+        else:
+            log.warning("event loop: %s", context.get("message"))
+
+    asyncio.get_running_loop().set_exception_handler(handle)
+
+
+@contextlib.asynccontextmanager
+async def _node(config: Config, clock: Clock) -> AsyncIterator[Node]:
+    """Wire a node: shells first, then the core that decides, then what drives it."""
+    identity = NodeIdentity.load(config.identity, config.node)
+    members = frozenset(config.cluster.members)
+    async with contextlib.AsyncExitStack() as stack:
+        elections = Elections(config.node)
+        relay = _Relay()
+        consensus = ConsensusDriver.open(
+            config.state / "consensus",
+            node=config.node,
+            cluster=config.cluster,
+            secret=config.identity.consensus_secret,
+            settings=config.consensus,
+            random=random.Random(secrets.randbits(128)),  # noqa: S311  # spreads elections, protects nothing
+            clock=clock,
+            on_role=relay.on_role,
+            on_committed=relay.on_committed,
+        )
+        stack.callback(consensus.close)
+        models, updates = ModelStore(config.state / "models"), UpdateStore(config.state / "update")
+        trainer = Trainer(config.training, await asyncio.to_thread(load_shard, config.data, config.state / "data"))
+        pool = stack.enter_context(KeyPool(config.envelopes.pool, config.envelopes.rsa_bits))
+        participant_work = ParticipantWork(trainer, models, updates, pool, secrets.token_bytes)
+        mesh = Mesh(config.node, config.cluster.members, identity, config.max_message_bytes, relay.on_message, clock)
+        shells = Shells(
+            consensus=consensus,
+            mesh=mesh,
+            identity=identity,
+            verifier=StatementVerifier(identity.ca, config.cluster.name, members),
+            models=models,
+            participant=_worker(stack, "participant", TRAINING_NICENESS),
+            participant_work=participant_work,
+            aggregator=_worker(stack, "aggregator", 0),
+            aggregator_work=AggregatorWork(trainer, models, pool, secrets.token_bytes),
+            clock=clock,
+        )
+        stack.callback(participant_work.stop)
+        core = NodeCore(
+            node=config.node,
+            cluster=config.cluster.name,
+            members=members,
+            rounds=config.rounds,
+            consensus=config.consensus,
+            term=consensus.term,
+            kept=_kept(updates),
+            stored=models.digests(),
+            now=clock(),
+        )
+        conductor = Conductor(core, shells, elections, sorted(members))
+        stack.push_async_callback(conductor.close)
+        relay.target = conductor
+        await stack.enter_async_context(mesh)
+        await stack.enter_async_context(consensus)
+        yield Node(config, core, shells, conductor, elections, pool)

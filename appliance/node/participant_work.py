@@ -1,0 +1,190 @@
+"""What the participant's thread does: trains, keeps the finished update on disk; and what it seals and opens."""
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+from appliance.envelopes.format import Kind
+from appliance.envelopes.keys import key_id_of, load_public, public_der
+from appliance.envelopes.pool import KeyPool
+from appliance.envelopes.seal import open_envelope, open_under_key, seal
+from appliance.rounds.participant import FinishedUpdate
+from appliance.storage.models import Absent, KeptUpdate, ModelStore, UpdateStore
+from appliance.training.trainer import Trainer
+from appliance.words.errors import ApplianceError, RemoteError
+from appliance.words.ids import Digest, Round, digest_of
+from appliance.words.messages import (
+    Announcement,
+    ModelReply,
+    ModelRequest,
+    ModelWanted,
+    Receipt,
+    Sealed,
+    ToLeader,
+    Update,
+    decode_to_participant,
+    encode,
+)
+from appliance.words.random import RandomBytes
+
+REPLY_KEYS_HELD = 32
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyKey:
+    """The private half of a reply key, and the leader key that its message was sealed to (empty if to none)."""
+
+    private_key: RSAPrivateKey
+    leader_key_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedReceipt:
+    """A receipt, and the leader key that its update was sealed to."""
+
+    receipt: Receipt
+    leader_key_id: bytes
+
+
+class ReplyKeys:
+    """The reply keys whose answers are still awaited, each good for one answer. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._keys: OrderedDict[bytes, ReplyKey] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __contains__(self, key_id: object) -> bool:
+        return key_id in self._keys
+
+    def hold(self, private_key: RSAPrivateKey, leader_key_id: bytes) -> bytes:
+        """Hold a fresh key until its answer comes; return its public half, DER. The oldest of too many is dropped."""
+        public_key = public_der(private_key)
+        with self._lock:
+            self._keys[key_id_of(public_key)] = ReplyKey(private_key, leader_key_id)
+            if len(self._keys) > REPLY_KEYS_HELD:
+                self._keys.popitem(last=False)
+        return public_key
+
+    def use(self, key_id: bytes) -> ReplyKey | None:
+        """Take a key out: its one answer is here."""
+        with self._lock:
+            return self._keys.pop(key_id, None)
+
+
+class ParticipantWork:
+    """Training and sealing. ``train`` runs for long; ``stop`` ends it early from another thread."""
+
+    def __init__(
+        self, trainer: Trainer, models: ModelStore, updates: UpdateStore, keys: KeyPool, random: RandomBytes
+    ) -> None:
+        self._trainer = trainer
+        self._models = models
+        self._updates = updates
+        self._keys = keys
+        self._random = random
+        self._stop = threading.Event()
+        self._keeping = threading.Lock()
+        self.reply_keys = ReplyKeys()
+        self.progress: tuple[int, float] = (0, 0.0)
+
+    def stop(self) -> None:
+        """End the training under way."""
+        self._stop.set()
+
+    def train(self, round_: Round, base: Digest) -> FinishedUpdate | None:
+        """Train on the base model and make the update durable; None if it was stopped.
+
+        Raises:
+            ApplianceError: the base is not on disk, or the update can't be kept.
+        """
+        content = self._models.get(base)
+        if isinstance(content, Absent):
+            raise ApplianceError(f"the base model is not here: {content.reason}")
+        trained = self._trainer.train(content, round=round_, stop=self._stop, progress=self._note_progress)
+        if trained is None:
+            return None
+        record = KeptUpdate(
+            update_id=self._random(16),
+            round=round_,
+            base=base,
+            samples=trained.samples,
+            metrics=trained.metrics,
+            weights=trained.weights,
+        )
+        with self._keeping:
+            self._updates.put(record)
+        return FinishedUpdate(record.update_id, record.round, record.base)
+
+    def may_train(self) -> None:
+        """Clear an earlier stop: what is submitted from now on is meant."""
+        self._stop.clear()
+
+    def _note_progress(self, epoch: int, share: float) -> None:
+        self.progress = (epoch, share)
+
+    def forget(self, update_id: bytes) -> None:
+        """Remove the kept update if it is still that one: the next may have been finished meanwhile."""
+        with self._keeping:
+            record = self._updates.get()
+            if not isinstance(record, Absent) and record.update_id == update_id:
+                self._updates.drop()
+
+    def seal_update(self, update_id: bytes, announcement: Announcement) -> Sealed | None:
+        """Seal the kept update to the leader with a fresh reply key in it; None if it is not kept any more."""
+        record = self._updates.get()
+        if isinstance(record, Absent) or record.update_id != update_id:
+            return None
+        reply_key = self.reply_keys.hold(self._keys.take(), announcement.key_id)
+        update = Update(
+            update_id=record.update_id,
+            round=record.round,
+            base=record.base,
+            samples=record.samples,
+            metrics=record.metrics,
+            reply_key=reply_key,
+            weights=record.weights,
+        )
+        return self._seal(update, announcement, record.round)
+
+    def seal_request(self, digest: Digest, announcement: Announcement) -> Sealed:
+        """Seal a request for a model's bytes to the leader."""
+        reply_key = self.reply_keys.hold(self._keys.take(), announcement.key_id)
+        return self._seal(ModelRequest(digest, reply_key), announcement, 0)
+
+    def want_model(self, digest: Digest) -> ModelWanted:
+        """Ask in the open for a committed model's bytes, to be sealed to a fresh key: for a leader that lacks them."""
+        return ModelWanted(digest, self.reply_keys.hold(self._keys.take(), b""))
+
+    @staticmethod
+    def _seal(message: ToLeader, announcement: Announcement, round_: Round) -> Sealed:
+        recipient = load_public(announcement.public_key)
+        return Sealed(seal(encode(message), recipient, kind=Kind.TO_LEADER, term=announcement.term, round=round_))
+
+    def open_answer(self, envelope: bytes, key_id: bytes) -> OpenedReceipt | Digest:
+        """Open an answer; a model in it is made durable and named by its digest.
+
+        Raises:
+            RemoteError: it can't be opened, or the model is not the one that its digest names.
+        """
+        reply_key = self.reply_keys.use(key_id)
+        if reply_key is None:
+            raise RemoteError("it is sealed to a reply key that was used already")
+        message = decode_to_participant(open_envelope(envelope, reply_key.private_key))
+        if isinstance(message, ModelReply):
+            return self._store(message.weights, message.digest)
+        return OpenedReceipt(message, reply_key.leader_key_id)
+
+    def store_candidate(self, body: bytes, round_key: bytes, digest: Digest) -> Digest:
+        """Open a candidate's bytes with the round key and make them durable.
+
+        Raises:
+            RemoteError: they can't be opened, or are not what the digest names.
+        """
+        return self._store(open_under_key(body, round_key), digest)
+
+    def _store(self, content: bytes, digest: Digest) -> Digest:
+        if digest_of(content) != digest:
+            raise RemoteError("the model's bytes are not what its digest names")
+        return self._models.put(content)

@@ -1,0 +1,1 @@
+"""Whole nodes in virtual time: consensus, rounds and lineage together, with losses, cuts and crashes."""

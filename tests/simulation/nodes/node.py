@@ -1,0 +1,353 @@
+"""A simulated node: the real cores, with a disk that survives a crash, and work that takes virtual time.
+
+What the shells do with bytes is done here with facts: a model is its digest and what went into it, an envelope is a
+message that only the holder of a key looks into.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from appliance.consensus.core import Raft
+from appliance.consensus.messages import Entry, HardState, Message
+from appliance.consensus.ready import Role
+from appliance.node.core import NodeCore
+from appliance.rounds import actions as do
+from appliance.rounds.collected import OpenedUpdate
+from appliance.rounds.participant import FinishedUpdate
+from appliance.words.ids import Digest, NodeName, Round, digest_of
+from appliance.words.messages import Announcement, LeaderStatement
+from appliance.words.models import Metrics
+from appliance.words.settings import Consensus, Rounds
+from tests.simulation.nodes.world import World
+
+LIVE_WITHIN_S = 2.0
+
+
+@dataclass
+class Disk:
+    """What is durable: it survives every crash."""
+
+    hard_state: HardState = field(default_factory=HardState)
+    log: list[Entry] = field(default_factory=list)
+    models: set[Digest] = field(default_factory=set)
+    kept: FinishedUpdate | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """What went into an aggregated model."""
+
+    round: Round
+    base: Digest | None
+    update_ids: tuple[bytes, ...]
+
+
+class CrashError(Exception):
+    """The node died in the middle of what it was doing."""
+
+
+class SimulatedNode:
+    """One node. ``crash`` loses all but the disk; ``start`` begins again from it."""
+
+    def __init__(self, name: NodeName, world: World, peers: "dict[NodeName, SimulatedNode]", made: dict[Digest, Made]):
+        self.name = name
+        self.disk = Disk()
+        self.alive = False
+        self.trained: list[tuple[Round, Digest]] = []
+        self.crash_at_write = 0
+        self._world = world
+        self._nodes = peers
+        self._made = made
+        self._life = 0
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin from what the disk holds."""
+        self._life += 1
+        self.alive = True
+        disk, now = self.disk, self._world.now
+        members = frozenset(self._world.names)
+        self.raft = Raft(
+            node=self.name,
+            members=members,
+            settings=Consensus(period_s=40.0),
+            hard_state=disk.hard_state,
+            log=tuple(disk.log),
+            random=random.Random(self._world.random.random()),
+            now=now,
+        )
+        self.core = NodeCore(
+            node=self.name,
+            cluster="simulated",
+            members=members,
+            rounds=Rounds(deadline_s=8.0, interval_s=0.0),
+            consensus=Consensus(period_s=40.0),
+            term=disk.hard_state.term,
+            kept=disk.kept,
+            stored=frozenset(disk.models),
+            now=now,
+        )
+        self._announcement: Announcement | None = None
+        self._leader_key: bytes | None = None
+        self._has_round_key = False
+        self._heard: dict[NodeName, float] = {}
+        self._sum: list[bytes] = []
+        self._sum_round: tuple[Round, Digest | None] = (0, None)
+        self._opened: dict[int, tuple[FinishedUpdate, NodeName]] = {}
+        self._handles = 0
+        self._training = False
+        self._world.note(f"{self.name} starts in term {disk.hard_state.term}")
+        self._later(0.0, self._tick)
+
+    def crash(self) -> None:
+        """Lose everything but the disk."""
+        self.alive = False
+        self._life += 1
+        self._world.note(f"{self.name} crashes")
+
+    def _later(self, delay_s: float, event: Callable[[], None]) -> None:
+        """Do something later, unless this life has ended by then."""
+        life = self._life
+
+        def guarded() -> None:
+            if self.alive and life == self._life:
+                self._guard(event)
+
+        self._world.after(delay_s, guarded)
+
+    def _guard(self, event: Callable[[], None]) -> None:
+        try:
+            event()
+        except CrashError:
+            self.crash()
+
+    def _write(self) -> None:
+        """A durable write is about to happen, or has just happened: both are moments to die at."""
+        if self.crash_at_write:
+            self.crash_at_write -= 1
+            if self.crash_at_write == 0:
+                raise CrashError
+
+    def _tick(self) -> None:
+        now = self._world.now
+        if now >= self.raft.next_deadline:
+            self.raft.tick(now)
+        self._drain()
+        live = frozenset(peer for peer, at in self._heard.items() if now - at < LIVE_WITHIN_S)
+        self._do(self.core.aggregator.live_changed(live, now))
+        self._do(self.core.tick(now))
+        for peer in self._peers():
+            self._send(peer, lambda node: node._hear(self.name))
+        self._later(0.05, self._tick)
+
+    def _peers(self) -> list[NodeName]:
+        return [name for name in self._world.names if name != self.name]
+
+    def _hear(self, sender: NodeName) -> None:
+        self._heard[sender] = self._world.now
+
+    # --- consensus ---------------------------------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        ready = self.raft.ready()
+        if ready.must_save:
+            self._save(ready.hard_state, ready.truncate_from, ready.entries)
+        for to, message in ready.messages:
+            self._send(to, lambda node, message=message: node._step(self.name, message))  # type: ignore[misc]
+        for change in ready.role_changes:
+            if (change.term, change.leader) != (self.core.term, self.core.leader):
+                self._announcement = None
+            self._do(self.core.role_changed(change.role, change.term, change.leader, self._world.now))
+            if not self.core.is_leading:
+                self._leader_key = None
+        self._do(self.core.entries_committed(ready.committed, self._world.now))
+
+    def _save(self, hard_state: HardState | None, truncate_from: int | None, entries: Sequence[Entry]) -> None:
+        self._write()
+        if hard_state is not None:
+            self.disk.hard_state = msgspec.structs.replace(hard_state, commit=self.disk.hard_state.commit)
+            self._write()
+        if truncate_from is not None:
+            del self.disk.log[truncate_from - 1 :]
+            self._write()
+        for entry in entries:
+            self.disk.log.append(entry)
+            self._write()
+        if hard_state is not None:
+            self.disk.hard_state = hard_state
+            self._write()
+
+    def _step(self, sender: NodeName, message: Message) -> None:
+        self.raft.step(sender, message, self._world.now)
+        self._drain()
+
+    # --- the mesh ----------------------------------------------------------------------------------------------------
+
+    def _send(self, to: NodeName, handle: "Callable[[SimulatedNode], None]") -> None:
+        def deliver() -> None:
+            node = self._nodes[to]
+            if node.alive:
+                node._guard(lambda: handle(node))
+
+        self._world.send(self.name, to, deliver)
+
+    def _broadcast(self, handle: "Callable[[SimulatedNode], None]") -> None:
+        for peer in self._peers():
+            self._send(peer, handle)
+        self._later(0.0, lambda: handle(self))
+
+    def _said(self, statement: LeaderStatement, *, with_body: bool) -> None:
+        if isinstance(statement, Announcement) and (statement.term, statement.leader) == (
+            self.core.term,
+            self.core.leader,
+        ):
+            self._announcement = statement
+        self._do(self.core.leader_said(statement, self._world.now, with_body=with_body))
+
+    def _store_model(self, digest: Digest) -> None:
+        self._write()
+        self.disk.models.add(digest)
+        self._write()
+        self._do(self.core.model_stored(digest, self._world.now))
+
+    def _take_update(self, key_id: bytes, kept: FinishedUpdate, sender: NodeName) -> None:
+        if key_id != self._leader_key:
+            return
+        self._handles += 1
+        self._opened[self._handles] = (kept, sender)
+        update = OpenedUpdate(self._handles, kept.update_id, kept.round, kept.base, 100, "")
+        self._do(self.core.aggregator.opened_update(update, self._world.now))
+
+    def _take_request(self, key_id: bytes, digest: Digest, sender: NodeName) -> None:
+        if key_id == self._leader_key and digest in self.disk.models:
+            self._send_or_self(sender, lambda node: node._store_model(digest))
+
+    def _send_or_self(self, to: NodeName, handle: "Callable[[SimulatedNode], None]") -> None:
+        if to == self.name:
+            self._later(0.0, lambda: handle(self))
+        else:
+            self._send(to, handle)
+
+    def _take_wanted(self, digest: Digest, sender: NodeName) -> None:
+        if digest in self.disk.models:
+            self._send(sender, lambda node: node._store_model(digest))
+
+    def _take_receipt(self, update_id: bytes, key_id: bytes, accepted: bool, reason: str) -> None:
+        self._has_round_key = True
+        now = self._world.now
+        self._do(self.core.participant.received(update_id, key_id, now, accepted=accepted, reason=reason))
+
+    # --- what the core asks for --------------------------------------------------------------------------------------
+
+    def _do(self, actions: Sequence[do.Action]) -> None:
+        for action in actions:
+            self._carry_out(action)
+
+    def _carry_out(self, action: do.Action) -> None:
+        world, core = self._world, self.core
+        match action:
+            case do.Note():
+                world.note(f"{self.name}: {action.text}")
+            case do.Say(statement, to, with_body):
+                receivers = self._peers() if to is None else sorted(to)
+                for peer in receivers:
+                    self._send(peer, lambda node: node._said(statement, with_body=with_body))
+                if to is None:
+                    self._said(statement, with_body=False)
+            case do.MakeLeaderKey(term):
+                self._later(0.05, lambda: self._key_made(term))
+            case do.CreateInitialModel(term):
+                self._later(0.05, lambda: self._aggregated(term, 0, Made(0, None, ())))
+            case do.ObtainModel(digest, peer):
+                self._send(peer, lambda node: node._take_wanted(digest, self.name))
+            case do.StartCollecting(_, round_):
+                head = core.lineage.head
+                self._sum, self._sum_round = [], (round_, None if head is None else head.digest)
+            case do.Count(handle):
+                self._sum.append(self._opened[handle][0].update_id)
+            case do.Answer(handle, accepted, reason):
+                kept, sender = self._opened.pop(handle)
+                key_id = self._leader_key or b""
+                self._send_or_self(sender, lambda node: node._take_receipt(kept.update_id, key_id, accepted, reason))
+            case do.Aggregate(term, round_):
+                made = Made(round_, self._sum_round[1], tuple(self._sum))
+                self._later(world.random.uniform(0.01, 0.2), lambda: self._aggregated(term, round_, made))
+            case do.Propose(model):
+                if self.raft.propose(msgspec.msgpack.encode(model), world.now) is None:
+                    self._do(core.aggregator.proposal_refused(world.now))
+            case do.HandOver():
+                if not self.raft.resign(world.now):
+                    self._do(core.hand_over_declined(world.now))
+            case do.RemoveModels(digests):
+                self._later(0.01, lambda: self.disk.models.difference_update(digests))
+            case _:
+                self._carry_out_participant(action)
+
+    def _carry_out_participant(self, action: do.Action) -> None:
+        announcement = self._announcement
+        match action:
+            case do.Train(round_, base):
+                self._training = True
+                self.trained.append((round_, base))
+                self._later(self._world.random.uniform(0.2, 3.0), lambda: self._finish_training(round_, base))
+            case do.StopTraining():
+                if self._training:
+                    self._training = False
+                    self._later(0.01, self._stopped)
+            case do.Deliver(update_id) if announcement is not None:
+                kept = self.disk.kept
+                if kept is not None and kept.update_id == update_id:
+                    key = announcement.key_id
+                    self._broadcast(lambda node: node._take_update(key, kept, self.name))
+            case do.Fetch(digest) if announcement is not None:
+                key = announcement.key_id
+                self._broadcast(lambda node: node._take_request(key, digest, self.name))
+            case do.StoreCandidate(digest):
+                if self._has_round_key and self._world.random.random() < 0.9:
+                    self._later(0.02, lambda: self._store_model(digest))
+                else:
+                    self._later(0.02, lambda: self._unreadable(digest))
+            case do.AnswerStored(to, answer):
+                self._send(to, lambda node: node._do(node.core.aggregator.stored(self.name, answer, node._world.now)))
+            case do.Forget(update_id):
+                if self.disk.kept is not None and self.disk.kept.update_id == update_id:
+                    self.disk.kept = None
+
+    def _unreadable(self, digest: Digest) -> None:
+        self._do(self.core.participant.candidate_unreadable(digest, self._world.now))
+
+    def _stopped(self) -> None:
+        self._do(self.core.participant.training_stopped(self._world.now))
+
+    def _finish_training(self, round_: Round, base: Digest) -> None:
+        if not self._training:
+            return
+        self._training = False
+        self._write()
+        self.disk.kept = FinishedUpdate(self._world.random.randbytes(16), round_, base)
+        self._write()
+        self._do(self.core.participant.trained(self.disk.kept, self._world.now))
+
+    def _key_made(self, term: int) -> None:
+        if self.core.is_leading and term == self.core.term:
+            self._leader_key = self._world.random.randbytes(32)
+            self._do(self.core.aggregator.key_ready(term, self._leader_key, b"k" * 300, self._world.now))
+
+    def _aggregated(self, term: int, round_: Round, made: Made) -> None:
+        digest = digest_of(f"{term} {made}".encode())
+        self._made[digest] = made
+        self._store_model(digest)
+        self._do(self.core.aggregator.aggregated(term, round_, digest, self._world.now))
+        self._later(0.02, lambda: self._evaluated(term, round_))
+
+    def _evaluated(self, term: int, round_: Round) -> None:
+        self._do(self.core.aggregator.evaluated(term, round_, Metrics(0.5, 1.0, 10), self._world.now))
+
+    @property
+    def leads(self) -> bool:
+        """Tell whether this node believes that it leads."""
+        return self.alive and self.raft.role is Role.LEADER

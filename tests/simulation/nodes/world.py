@@ -1,0 +1,82 @@
+"""A world of simulated nodes: one virtual clock, one seeded scheduler, disks that survive, memory that does not."""
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from appliance.words.ids import Monotonic, NodeName
+
+Event = Callable[[], None]
+
+
+@dataclass
+class Faults:
+    """How bad the network is."""
+
+    loss: float = 0.0
+    duplication: float = 0.0
+    delay_s: tuple[float, float] = (0.001, 0.01)
+
+
+@dataclass
+class World:
+    """The clock, the event queue and the network. Nodes are known by name; ``deliver`` reaches their ``receive``."""
+
+    seed: int
+    names: list[NodeName]
+    faults: Faults = field(default_factory=Faults)
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)
+        self.now = Monotonic(1000.0)
+        self.trace: list[str] = []
+        self._events: list[tuple[float, int, Event]] = []
+        self._order = itertools.count()
+        self._cut: set[tuple[NodeName, NodeName]] = set()
+        self.cut_off_since: dict[NodeName, Monotonic] = {}
+
+    def note(self, text: str) -> None:
+        """Add a line to the trace that a failure prints."""
+        self.trace.append(f"{self.now - 1000.0:9.3f} {text}")
+
+    def after(self, delay_s: float, event: Event) -> None:
+        """Do something later."""
+        heapq.heappush(self._events, (self.now + delay_s, next(self._order), event))
+
+    def step(self) -> None:
+        """Advance to the next event and do it."""
+        at, _, event = heapq.heappop(self._events)
+        self.now = Monotonic(max(self.now, at))
+        event()
+
+    def send(self, sender: NodeName, to: NodeName, deliver: Event) -> None:
+        """Carry a message: it may be lost, doubled, late, or meet a cut link."""
+        copies = 2 if self.random.random() < self.faults.duplication else 1
+        for _ in range(copies):
+            if self.random.random() >= self.faults.loss and not self.is_cut(sender, to):
+                self.after(self.random.uniform(*self.faults.delay_s), deliver)
+
+    def is_cut(self, sender: NodeName, to: NodeName) -> bool:
+        """Tell whether nothing gets from one to the other."""
+        return (sender, to) in self._cut
+
+    def cut(self, minority: list[NodeName]) -> None:
+        """Part these nodes from all others, both ways."""
+        self.heal()
+        others = [name for name in self.names if name not in minority]
+        self._cut = {pair for a in minority for b in others for pair in ((a, b), (b, a))}
+        side = minority if len(minority) <= len(self.names) // 2 else others
+        self.cut_off_since = dict.fromkeys(side, self.now)
+        self.note(f"cut {minority}")
+
+    def cut_one_way(self, sender: NodeName, to: NodeName) -> None:
+        """Lose all that goes one way between two nodes."""
+        self._cut.add((sender, to))
+        self.note(f"cut {sender} -> {to}")
+
+    def heal(self) -> None:
+        """Mend all links."""
+        self._cut = set()
+        self.cut_off_since = {}
