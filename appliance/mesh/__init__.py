@@ -1,1 +1,1 @@
-"""The mesh: typed messages between nodes over mutual TLS."""
+"""The full mesh: typed messages between all members, as HTTP over mutual TLS 1.3."""

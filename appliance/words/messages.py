@@ -193,7 +193,7 @@ def encode(message: MeshMessage | LeaderStatement | ToLeader | ToParticipant) ->
     return _encoder.encode(message)
 
 
-def decode_mesh(content: bytes) -> MeshMessage:
+def decode_mesh(content: bytes | bytearray) -> MeshMessage:
     """Parse a message of the mesh. Raises RemoteError if the bytes are no such message."""
     return _decode(_mesh_decoder, content)
 
@@ -213,7 +213,7 @@ def decode_to_participant(content: bytes) -> ToParticipant:
     return _decode(_to_participant_decoder, content)
 
 
-def _decode(decoder: msgspec.msgpack.Decoder[T], content: bytes) -> T:
+def _decode(decoder: msgspec.msgpack.Decoder[T], content: bytes | bytearray) -> T:
     try:
         return decoder.decode(content)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -1,0 +1,156 @@
+"""The way to one peer: a queue, one task that empties it, and one connection that is kept."""
+
+import asyncio
+import contextlib
+import logging
+import ssl
+
+import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import BytesPayload
+
+from appliance.mesh.queue import SendQueue
+from appliance.words.ids import NodeName
+from appliance.words.settings import Member
+
+MESSAGES_PATH = "/v1/messages"
+
+_log = logging.getLogger(__name__)
+_CONNECT_S = 5.0
+_ANSWER_S = 30.0
+SLOWEST_BYTES_PER_S = 256 * 1024
+"""A message may take 30 s plus its size at this rate; a peer that is slower is cut off."""
+# Less than the time for which the other side keeps an idle connection, so that it is ours to close.
+_KEEP_IDLE_S = 60.0
+_WRITE_BYTES = 256 * 1024
+
+
+def time_allowed_s(size: int) -> float:
+    """Return how long a message of this size may take from one node to another."""
+    return _ANSWER_S + size / SLOWEST_BYTES_PER_S
+
+
+class _Body(BytesPayload):
+    """A message's bytes, written in pieces: aiohttp would encrypt megabytes in one go, and the loop would stand still.
+
+    Each piece is a view, so that a broadcast to N peers holds one copy of the message.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(b"")
+        self._value = content
+        self._size = len(content)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        """Write all of it, or as much as is asked for."""
+        view = memoryview(self._value)[:content_length]
+        for start in range(0, len(view), _WRITE_BYTES):
+            await writer.write(view[start : start + _WRITE_BYTES])
+
+
+class Link:
+    """Sends messages to one peer, in order, each once or (after a broken connection) twice, or not at all.
+
+    An async context manager; a failure is logged when it begins and when it is over, not for each message.
+
+    Attributes:
+        problem: why the peer can't be reached; empty while it can, or while nobody tried.
+        failed: messages that could not be delivered so far.
+    """
+
+    def __init__(self, peer: NodeName, member: Member, tls: ssl.SSLContext, queue_bytes: int) -> None:
+        self.problem = ""
+        self.failed = 0
+        self._peer = peer
+        self._address = f"{member.host}:{member.mesh_port}"
+        host = f"[{member.host}]" if ":" in member.host else member.host
+        self._url = f"https://{host}:{member.mesh_port}{MESSAGES_PATH}"
+        self._tls = tls
+        self._queue = SendQueue(queue_bytes)
+        self._session: aiohttp.ClientSession | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def dropped(self) -> int:
+        """Messages that gave way to newer ones because the peer was too slow."""
+        return self._queue.dropped
+
+    def put(self, message: bytes) -> None:
+        """Queue an encoded message."""
+        self._queue.put(message)
+
+    async def __aenter__(self) -> "Link":
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=1, ssl=self._tls, keepalive_timeout=_KEEP_IDLE_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+        )
+        self._task = asyncio.create_task(self._send_all(self._session), name=f"mesh-link-{self._peer}")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        if self._session is not None:
+            await self._session.close()
+
+    async def drained(self) -> None:
+        """Wait until all that was queued is sent or given up; at once for a peer that can't be reached."""
+        if not self.problem:
+            await self._queue.drained()
+
+    async def _send_all(self, session: aiohttp.ClientSession) -> None:
+        while True:
+            message = await self._queue.get()
+            problem = await self._deliver(session, message)
+            self.failed += bool(problem)
+            if bool(problem) != bool(self.problem):
+                self._tell(problem)
+            self.problem = problem
+
+    async def _deliver(self, session: aiohttp.ClientSession, message: bytes) -> str:
+        """Send one message; return why it could not be, or an empty string."""
+        try:
+            try:
+                return await self._post(session, message)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+                # An idle connection may have been broken since it was last used: once more, on a fresh one. A failed
+                # connection attempt (a ClientConnectorError) says that there is nobody, and is not repeated.
+                if isinstance(error, aiohttp.ClientConnectorError):
+                    raise
+                return await self._post(session, message)
+        except aiohttp.ClientConnectorCertificateError:
+            return f"its certificate is not that of {self._peer}, issued by this cluster's authority"
+        except aiohttp.ClientSSLError as error:
+            return f"no TLS connection ({_tls_reason(error)})"
+        except TimeoutError:
+            return "it did not answer in time"
+        except (aiohttp.ClientError, OSError) as error:
+            return _tls_reason(error)
+
+    async def _post(self, session: aiohttp.ClientSession, message: bytes) -> str:
+        limits = aiohttp.ClientTimeout(total=time_allowed_s(len(message)), sock_connect=_CONNECT_S)
+        async with session.post(
+            self._url, data=_Body(message), server_hostname=self._peer, timeout=limits, allow_redirects=False
+        ) as answer:
+            # A refusal of one message (400, 413) is a reachable peer's answer; the peer logs what was wrong with it.
+            if answer.status == 403:
+                return "it does not take this node for a member of the cluster"
+            return ""
+
+    def _tell(self, problem: str) -> None:
+        if problem:
+            _log.warning("mesh: %s (%s) can't be reached: %s", self._peer, self._address, problem)
+        else:
+            _log.info("mesh: %s (%s) is reached again", self._peer, self._address)
+
+
+def _tls_reason(error: Exception) -> str:
+    """Say in words what OpenSSL or the system reports; a peer's alert means that it refused our certificate."""
+    text = str(error)
+    if "alert" in text.lower():
+        return "it refuses this node's certificate; both must be issued by the same authority and be valid"
+    return text or type(error).__name__

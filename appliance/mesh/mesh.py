@@ -1,0 +1,103 @@
+"""The mesh as the node sees it: send to one, broadcast to all, and be called for what arrives."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import Self
+
+from appliance.mesh.link import Link
+from appliance.mesh.server import OnMessage, Server
+from appliance.pki.identity import NodeIdentity
+from appliance.words.clock import Clock, system_clock
+from appliance.words.ids import NodeName
+from appliance.words.messages import MeshMessage, encode
+from appliance.words.settings import Member
+
+_log = logging.getLogger(__name__)
+_DRAIN_S = 1.0
+
+
+class Mesh:
+    """This node's place in the mesh; an async context manager that listens and keeps a link to each peer.
+
+    Delivery is best effort: per peer in order; a message may be lost (the peer is down, or too slow for its queue) and
+    may come twice (the connection broke after it was taken). Whoever needs an answer asks again.
+
+    Args:
+        node: this node's name.
+        members: all members, this node included.
+        identity: proves this node's name, and checks the peers'.
+        max_message_bytes: the longest message that is taken; also the bound of each peer's queue.
+        on_message: called on the event loop for each message, with the name that the sender's certificate proves. It
+            must not block. It may raise RemoteError to refuse a message.
+    """
+
+    def __init__(
+        self,
+        node: NodeName,
+        members: Mapping[NodeName, Member],
+        identity: NodeIdentity,
+        *,
+        max_message_bytes: int,
+        on_message: OnMessage,
+        clock: Clock = system_clock,
+    ) -> None:
+        self._node = node
+        self._me = members[node]
+        self._identity = identity
+        self._on_message = on_message
+        self._server = Server(members, max_message_bytes, on_message, clock)
+        tls = identity.client_context()
+        self._links = {
+            peer: Link(peer, member, tls, max_message_bytes) for peer, member in members.items() if peer != node
+        }
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Listen and start the links. Raises OperatorError if it can't listen; the text names port and key."""
+        async with AsyncExitStack() as stack:
+            await self._server.start(self._node, self._me.host, self._me.mesh_port, self._identity.server_context())
+            stack.push_async_callback(self._server.stop)
+            for link in self._links.values():
+                await stack.enter_async_context(link)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Give what is queued for reachable peers a second, then close; takes about two seconds at most."""
+        try:
+            async with asyncio.timeout(_DRAIN_S):
+                await asyncio.gather(*(link.drained() for link in self._links.values()))
+        except TimeoutError:
+            _log.info("mesh: closing with messages unsent")
+        await self._stack.aclose()
+
+    def send(self, peer: NodeName, message: MeshMessage) -> None:
+        """Queue a message for one peer, or hand it to this node itself if that is whom it is for."""
+        if peer == self._node:
+            self._hand_to_self(message)
+        else:
+            self._links[peer].put(encode(message))
+
+    def broadcast(self, message: MeshMessage, *, include_self: bool = False) -> None:
+        """Queue a message for every peer; it is encoded once, and all queues share its bytes."""
+        content = encode(message)
+        for link in self._links.values():
+            link.put(content)
+        if include_self:
+            self._hand_to_self(message)
+
+    @property
+    def unreachable(self) -> dict[NodeName, str]:
+        """The peers that the last message did not reach, each with the reason in words."""
+        return {peer: link.problem for peer, link in self._links.items() if link.problem}
+
+    @property
+    def lost(self) -> dict[NodeName, int]:
+        """For each peer, how many messages were given up so far: it was down, or too slow for its queue."""
+        return {peer: link.failed + link.dropped for peer, link in self._links.items()}
+
+    def _hand_to_self(self, message: MeshMessage) -> None:
+        """Call back later and not now: whoever sends is never called before it has returned."""
+        asyncio.get_running_loop().call_soon(self._on_message, self._node, message)
