@@ -1,0 +1,1 @@
+"""Measurements, and the script that makes the embedded data. Not part of the package."""

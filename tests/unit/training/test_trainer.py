@@ -1,0 +1,261 @@
+"""Training learns, repeats itself to the bit, stops at once, and judges honestly."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from appliance.aggregation.fedavg import FedAvg
+from appliance.aggregation.tensors import parse, serialise
+from appliance.aggregation.validation import parse_update
+from appliance.training import datasets
+from appliance.training.adam import Adam
+from appliance.training.ann import Ann
+from appliance.training.examples import Examples, Shard
+from appliance.training.trainer import Trained, Trainer
+from appliance.words.errors import OperatorError, RemoteError
+from appliance.words.settings import Data, Training
+
+GO = threading.Event()
+
+
+def digits(number: int = 0, shards: int = 5) -> Shard:
+    """Return a shard of the embedded digits."""
+    return datasets.load(Data(shard=number, shards=shards), Path("unused"))
+
+
+def trained(trainer: Trainer, base: bytes, round_: int = 1) -> Trained:
+    """Return the result of a training that nothing stops."""
+    result = trainer.train(base, round=round_, stop=GO)
+    assert result is not None
+    return result
+
+
+def test_the_network_is_the_papers() -> None:
+    layout = Trainer(Training(), digits()).layout
+    assert {tensor.name: tensor.shape for tensor in layout} == {
+        "hidden1.weight": (128, 784),
+        "hidden1.bias": (128,),
+        "hidden2.weight": (2096, 128),
+        "hidden2.bias": (2096,),
+        "output.weight": (10, 2096),
+        "output.bias": (10,),
+    }
+    assert sum(int(np.prod(tensor.shape)) for tensor in layout) == 391_834
+    assert list(layout) == sorted(layout, key=lambda tensor: tensor.name)
+
+
+def test_the_initial_model_depends_on_the_seed_only() -> None:
+    models = [Trainer(Training(seed=seed), digits(shard)).initial_model() for seed, shard in ((0, 0), (0, 3), (1, 0))]
+    assert models[0] == models[1] != models[2]
+
+
+def test_making_an_initial_model_leaves_the_global_random_state_alone() -> None:
+    before = torch.get_rng_state()
+    Trainer(Training(), digits()).initial_model()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_same_training_gives_the_same_bytes_and_any_difference_gives_others() -> None:
+    trainer = Trainer(Training(), digits())
+    base = trainer.initial_model()
+    first = trained(trainer, base)
+    assert trained(Trainer(Training(), digits()), base) == first
+    others = [
+        trained(trainer, base, round_=2),
+        trained(trainer, first.weights),
+        trained(Trainer(Training(seed=1), digits()), base),
+        trained(Trainer(Training(), digits(1)), base),
+        trained(Trainer(Training(epochs=2), digits()), base),
+        trained(Trainer(Training(batch_size=32), digits()), base),
+        trained(Trainer(Training(learning_rate=2e-3), digits()), base),
+    ]
+    assert len({first.weights, *(other.weights for other in others)}) == len(others) + 1
+
+
+def test_the_loop_is_the_textbook_loop_bit_for_bit() -> None:
+    """Held against PyTorch's own optimizer, on the same batches."""
+    shard = digits()
+    trainer = Trainer(Training(epochs=2, batch_size=50), shard)
+    base = trainer.initial_model()
+    network = Ann()
+    arrays = parse(base, trainer.layout)
+    network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
+    images = torch.from_numpy(shard.training.images).float() * (1 / 255)
+    labels = torch.from_numpy(shard.training.labels).long()
+    for epoch in range(2):
+        order = torch.from_numpy(np.random.default_rng((0, 9, epoch, 0)).permutation(len(labels)))
+        for places in order.split(50):  # type: ignore[no-untyped-call]
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(network(images[places]), labels[places]).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    expected = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    assert trained(trainer, base, 9).weights == serialise(expected, trainer.layout)
+
+
+def test_adam_is_pytorchs_adam() -> None:
+    torch.manual_seed(0)
+    ours, theirs = torch.nn.Linear(30, 20), torch.nn.Linear(30, 20)
+    theirs.load_state_dict(ours.state_dict())
+    adam = Adam(list(ours.parameters()), 1e-2)
+    optimizer = torch.optim.Adam(theirs.parameters(), lr=1e-2, fused=True)
+    slow = torch.optim.Adam([parameter.detach().clone() for parameter in ours.parameters()], lr=1e-2)
+    for _ in range(50):
+        gradients = [torch.randn_like(parameter) for parameter in ours.parameters()]
+        for group in (theirs.parameters(), slow.param_groups[0]["params"]):
+            for parameter, gradient in zip(group, gradients, strict=True):
+                parameter.grad = gradient.clone()
+        adam.step(gradients)
+        optimizer.step()
+        slow.step()
+    for mine, fused, default in zip(
+        ours.parameters(), theirs.parameters(), slow.param_groups[0]["params"], strict=True
+    ):
+        assert torch.equal(mine, fused)
+        assert torch.allclose(mine, default, rtol=1e-5, atol=1e-6)
+
+
+def test_federated_rounds_on_the_digits_learn() -> None:
+    trainers = [Trainer(Training(epochs=2, batch_size=32), digits(number)) for number in range(5)]
+    layout, model = trainers[0].layout, trainers[0].initial_model()
+    accuracies = [trainers[0].evaluate(model).accuracy]
+    for round_ in range(1, 5):
+        mean = FedAvg(layout)
+        for trainer in trainers:
+            update = trained(trainer, model, round_)
+            mean.add(parse_update(update.weights, layout), update.samples)
+        model = serialise(mean.result(), layout)
+        accuracies.append(trainers[0].evaluate(model).accuracy)
+    assert accuracies[0] < 0.3
+    assert accuracies[-1] > 0.9
+
+
+def test_metrics_are_those_of_the_definition() -> None:
+    trainer = Trainer(Training(), digits())
+    update = trained(trainer, trainer.initial_model())
+    network = Ann()
+    arrays = parse(update.weights, trainer.layout)
+    network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
+    held_out = digits().held_out
+    labels = torch.from_numpy(held_out.labels).long()
+    with torch.no_grad():
+        logits = network(torch.from_numpy(held_out.images).float() / 255)
+    assert update.samples == trainer.samples == 288
+    assert update.metrics == trainer.evaluate(update.weights)
+    assert update.metrics.samples == 360
+    assert update.metrics.accuracy == pytest.approx(float((logits.argmax(1) == labels).double().mean()))
+    assert update.metrics.loss == pytest.approx(float(torch.nn.functional.cross_entropy(logits, labels)), rel=1e-5)
+
+
+def test_judging_in_parts_or_only_a_part_is_judging() -> None:
+    shard = digits()
+    repeated = shard.held_out.take(np.tile(np.arange(360), 4))
+    trainer, often = Trainer(Training(), shard), Trainer(Training(), Shard(0, shard.training, repeated))
+    model = trainer.initial_model()
+    whole, four_times = trainer.evaluate(model), often.evaluate(model)
+    assert four_times.samples == 1440
+    assert four_times.accuracy == whole.accuracy
+    assert four_times.loss == pytest.approx(whole.loss)
+    assert often.evaluate(model, 360) == whole
+    assert trainer.evaluate(model, 10**6) == whole
+    assert trainer.evaluate(model, 7).samples == 7
+    limited = trainer.train(model, round=1, stop=GO, limit=7)
+    assert limited is not None
+    assert limited.metrics.samples == 7
+
+
+def test_progress_rises_to_one_in_each_epoch() -> None:
+    trainer = Trainer(Training(epochs=2, batch_size=4), digits())
+    told: list[tuple[int, float]] = []
+    trainer.train(trainer.initial_model(), round=1, stop=GO, progress=lambda *step: told.append(step))
+    assert told == sorted(told)
+    assert {epoch for epoch, _ in told} == {0, 1}
+    assert 20 <= len(told) // 2 <= 25
+    assert told[-1] == (1, 1.0)
+
+
+def test_training_stops_between_batches() -> None:
+    trainer = Trainer(Training(batch_size=1), digits())
+    stop = threading.Event()
+    told: list[float] = []
+
+    def progress(_epoch: int, share: float) -> None:
+        told.append(share)
+        stop.set()
+
+    assert trainer.train(trainer.initial_model(), round=1, stop=stop, progress=progress) is None
+    assert len(told) == 1
+
+
+def test_a_last_batch_of_one_sample_is_trained_on() -> None:
+    shard = digits()
+    few = Shard(0, shard.training.take(np.arange(65)), shard.held_out)
+    trainer = Trainer(Training(), few)
+    assert trained(trainer, trainer.initial_model()).samples == 65
+
+
+def test_threads_may_judge_and_train_at_the_same_time() -> None:
+    trainer = Trainer(Training(), digits())
+    base = trainer.initial_model()
+    alone = trained(trainer, base)
+    results: list[Trained | None] = []
+    threads = [threading.Thread(target=lambda: results.append(trainer.train(base, round=1, stop=GO))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    metrics = trainer.evaluate(alone.weights)
+    for thread in threads:
+        thread.join()
+    assert results == [alone] * 3
+    assert metrics == alone.metrics
+
+
+def test_a_training_that_diverges_says_what_to_change() -> None:
+    trainer = Trainer(Training(learning_rate=1e30, epochs=3), digits())
+    with pytest.raises(OperatorError, match=r"training of round 4 diverged.*training\.learning_rate, which is 1e\+30"):
+        trainer.train(trainer.initial_model(), round=4, stop=GO)
+
+
+def test_a_model_whose_loss_is_no_number_is_judged_as_bad_as_can_be() -> None:
+    trainer = Trainer(Training(), digits())
+    huge = {tensor.name: np.full(tensor.shape, 1e30, np.float32) for tensor in trainer.layout}
+    metrics = trainer.evaluate(serialise(huge, trainer.layout))
+    assert metrics.loss == sys.float_info.max
+    assert msgspec.json.decode(msgspec.json.encode(metrics), type=type(metrics)) == metrics
+
+
+def test_a_base_of_another_layout_is_refused() -> None:
+    with pytest.raises(RemoteError, match="length is wrong"):
+        Trainer(Training(), digits()).train(b"", round=1, stop=GO)
+
+
+def test_the_number_of_threads_is_the_settings() -> None:
+    before = torch.get_num_threads()
+    try:
+        Trainer(Training(threads=2), digits())
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_node_that_trains_imports_no_compiler_and_no_torchvision() -> None:
+    """They would take 150 MB of the 400 MB that a node may have."""
+    script = (
+        "import sys, threading; from pathlib import Path; from appliance.training import datasets; "
+        "from appliance.training.trainer import Trainer; from appliance.words.settings import Data, Training; "
+        "trainer = Trainer(Training(), datasets.load(Data(shards=5), Path('unused'))); "
+        "trainer.train(trainer.initial_model(), round=1, stop=threading.Event()); "
+        "sys.exit(' '.join({'torch._dynamo', 'torch._inductor', 'sympy', 'torchvision'} & set(sys.modules)) or None)"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True)
+
+
+def test_a_shard_of_one_image_and_a_held_out_set_of_one_are_enough() -> None:
+    one = Examples(np.zeros((1, 28, 28), np.uint8), np.array([3], np.uint8))
+    trainer = Trainer(Training(), Shard(0, one, one))
+    assert trained(trainer, trainer.initial_model()).metrics.samples == 1
