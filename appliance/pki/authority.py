@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from appliance.pki.certificates import cluster_of, name_problem
+from appliance.pki.certificates import MALFORMED, cluster_of, name_problem
 from appliance.words.errors import OperatorError
 from appliance.words.ids import NodeName
 
@@ -87,7 +87,7 @@ class Authority:
         try:
             parsed_key = serialization.load_pem_private_key(key, None)
             parsed = x509.load_pem_x509_certificate(certificate)
-        except (ValueError, TypeError):
+        except MALFORMED:
             raise OperatorError("the authority's key or certificate is not valid PEM") from None
         if not isinstance(parsed_key, ec.EllipticCurvePrivateKey) or parsed_key.public_key() != parsed.public_key():
             raise OperatorError("the authority's key does not belong to its certificate")
@@ -128,10 +128,9 @@ class Authority:
             parsed = x509.load_pem_x509_csr(request)
             names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
             dns = names.get_values_for_type(x509.DNSName)
-            sound = parsed.is_signature_valid
-        except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+            sound, key = parsed.is_signature_valid, parsed.public_key()
+        except MALFORMED:
             raise OperatorError("the request is not a certificate signing request that names a node") from None
-        key = parsed.public_key()
         if not sound or len(dns) != 1 or not isinstance(key, ec.EllipticCurvePublicKey):
             raise OperatorError("the request must carry one node name and be signed by its own P-256 key")
         if not isinstance(key.curve, ec.SECP256R1):

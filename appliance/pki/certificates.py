@@ -5,11 +5,23 @@ import re
 from datetime import datetime
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey as PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
+
+MALFORMED = (
+    ValueError,
+    TypeError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""All that the library raises about a certificate or request that somebody else made; they have no common root."""
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -31,7 +43,7 @@ def node_name_of(certificate: x509.Certificate) -> str | None:
     """Return the one DNS name in a certificate, which is its node's name; None if there is not exactly one."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+    except MALFORMED:
         return None
     dns = names.get_values_for_type(x509.DNSName)
     return dns[0] if len(dns) == 1 else None
@@ -48,7 +60,7 @@ def is_issued_by(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(ca)
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound, x509.DuplicateExtension):
+    except MALFORMED:
         return False
     return not constraints.ca
 
@@ -60,11 +72,11 @@ def is_valid_at(certificate: x509.Certificate, now: datetime) -> bool:
 
 def has_signed(certificate: x509.Certificate, signature: bytes, content: bytes) -> bool:
     """Tell whether the holder of a certificate's key made this signature (ECDSA P-256, SHA-256) over the content."""
-    key = certificate.public_key()
-    if not isinstance(key, PublicKey) or key.curve.name != "secp256r1":
-        return False
     try:
+        key = certificate.public_key()
+        if not isinstance(key, PublicKey) or key.curve.name != "secp256r1":
+            return False
         key.verify(signature, content, ECDSA(SHA256()))
-    except InvalidSignature:
+    except MALFORMED:
         return False
     return True

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePri
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from appliance.pki.certificates import is_issued_by, node_name_of
+from appliance.pki.certificates import MALFORMED, is_issued_by, node_name_of
 from appliance.pki.statements import signed_content
 from appliance.words.errors import OperatorError
 from appliance.words.ids import NodeName
@@ -113,7 +113,7 @@ def read_file(path: Path) -> bytes:
 def _certificate(path: Path) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(read_file(path))
-    except ValueError:
+    except MALFORMED:
         raise OperatorError(f"{path}: is not a certificate in PEM; put the one that was issued in place") from None
 
 
@@ -121,7 +121,7 @@ def _private_key(path: Path) -> EllipticCurvePrivateKey:
     content = read_guarded(path)
     try:
         key = load_pem_private_key(content, None)
-    except (ValueError, TypeError):
+    except MALFORMED:
         raise OperatorError(f"{path}: is not an unencrypted private key in PEM; put this node's in place") from None
     if not isinstance(key, EllipticCurvePrivateKey):
         raise OperatorError(f"{path}: is not an elliptic-curve key (P-256); make one with p2pfl-node pki csr")

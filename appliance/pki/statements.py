@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from cryptography import x509
 
-from appliance.pki.certificates import has_signed, is_issued_by, is_valid_at, node_name_of
+from appliance.pki.certificates import MALFORMED, has_signed, is_issued_by, is_valid_at, node_name_of
 from appliance.words.errors import RemoteError
 from appliance.words.ids import NodeName
 from appliance.words.messages import LeaderStatement, Signed, decode_statement
@@ -80,10 +80,10 @@ class StatementVerifier:
             return known
         try:
             certificate = x509.load_der_x509_certificate(der)
-        except ValueError:
+        except MALFORMED:
             raise RemoteError("statement: its certificate is not one in DER") from None
-        name = node_name_of(certificate)
-        if name is None or name not in self._members or not is_issued_by(certificate, self._ca):
+        name = node_name_of(certificate) if is_issued_by(certificate, self._ca) else None
+        if name is None or name not in self._members:
             raise RemoteError("statement: its certificate is not a member's, issued by this cluster's authority")
         self._known[der] = name, certificate
         if len(self._known) > _CACHED_CERTIFICATES:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.pki.authority import Authority
@@ -68,11 +68,7 @@ def test_a_signature_over_the_bare_payload_is_refused(node0: NodeIdentity) -> No
         _verifier().verify(signed)
 
 
-@given(
-    field=st.sampled_from(["payload", "certificate", "signature"]),
-    offset=st.integers(0, 4095),
-    mask=st.integers(1, 255),
-)
+@given(field=st.sampled_from(["payload", "signature"]), offset=st.integers(0, 4095), mask=st.integers(1, 255))
 def test_any_changed_byte_is_refused(node0: NodeIdentity, field: str, offset: int, mask: int) -> None:
     signed = _signed(node0)
     content = bytearray(getattr(signed, field))
@@ -81,6 +77,22 @@ def test_any_changed_byte_is_refused(node0: NodeIdentity, field: str, offset: in
         _verifier().verify(msgspec.structs.replace(signed, **{field: bytes(content)}))
 
 
+# A serial number that a change made negative: the library warns today, and will refuse it in a later release.
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+@settings(max_examples=1500)
+@given(offset=st.integers(0, 4095), mask=st.integers(1, 255))
+def test_a_changed_certificate_raises_nothing_else(node0: NodeIdentity, offset: int, mask: int) -> None:
+    """One bit is not covered by the authority's signature: the count of unused bits in the signature's own frame."""
+    content = bytearray(node0.certificate_der)
+    content[offset % len(content)] ^= mask
+    try:
+        believed = _verifier().verify(msgspec.structs.replace(_signed(node0), certificate=bytes(content)))
+    except RemoteError:
+        return
+    assert believed == ("node0", STATEMENT)
+
+
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
 @given(content=st.binary(max_size=500))
 def test_rubbish_raises_nothing_else(content: bytes) -> None:
     with pytest.raises(RemoteError):
