@@ -41,8 +41,8 @@ class NodeIdentity:
             OperatorError: one sentence that names the file and says what to do.
         """
         now = now or datetime.now(UTC)
-        ca = _certificate(files.ca)
-        certificate = _certificate(files.certificate)
+        ca = read_certificate(files.ca)
+        certificate = read_certificate(files.certificate)
         key = _private_key(files.private_key)
         place = files.certificate
         if key.public_key() != certificate.public_key():
@@ -110,7 +110,8 @@ def read_file(path: Path) -> bytes:
         raise OperatorError(f"{path}: can't be read ({error.strerror}); check its owner and mode") from None
 
 
-def _certificate(path: Path) -> x509.Certificate:
+def read_certificate(path: Path) -> x509.Certificate:
+    """Read a certificate (PEM). Raises OperatorError if it can't be read or is none."""
     try:
         return x509.load_pem_x509_certificate(read_file(path))
     except MALFORMED:
