@@ -67,6 +67,8 @@ class Log:
         """Remove the entries from ``index`` on, if there are any."""
         if index <= self.commit:
             raise ValueError(f"entry {index} is committed (up to {self.commit}) and can't be truncated")
+        if index > self.last_index:
+            return
         for entry in self._entries[index - 1 :]:
             if entry.kind == "no-op":
                 self._turns[_leader_of(entry)] -= 1

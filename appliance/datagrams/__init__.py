@@ -1,1 +1,1 @@
-"""Consensus datagrams: UDP with authenticated encryption."""
+"""Consensus on the wire: sealed UDP datagrams, and the driver that carries out what the core asks."""

@@ -1,0 +1,277 @@
+"""A cluster of real cores in a virtual world: clock, network, disks and crashes, all from one seed."""
+
+import heapq
+import itertools
+import random
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from appliance.consensus.core import Raft
+from appliance.consensus.messages import HardState, Message, decode, encode
+from appliance.consensus.ready import Ready, Role
+from appliance.words.errors import RemoteError
+from appliance.words.ids import Monotonic, NodeName
+from appliance.words.settings import Consensus
+from tests.simulation.consensus.invariants import Disk, Witness, require
+
+DATAGRAM = 1150
+"""What one encoded message may take, so that it fits a sealed datagram."""
+
+BUSY = 5000
+"""Events at one moment: more of them are a loop that does not end."""
+
+
+@dataclass(slots=True)
+class Faults:
+    """How bad the world is. The defaults are a quiet LAN.
+
+    Attributes:
+        loss, duplication, late: chances of a message to be lost, to come twice, to come a second late.
+        delay, disk: seconds that a message takes at most, and a write on average.
+        ambush: chance of a new leader to be given proposals, and to crash while they are on their way (figure 8).
+    """
+
+    loss: float = 0.0
+    duplication: float = 0.0
+    late: float = 0.0
+    delay: float = 0.001
+    disk: float = 0.002
+    ambush: float = 0.0
+
+
+@dataclass(slots=True)
+class Process:
+    """One run of a node, from its start to its crash.
+
+    Attributes:
+        offset: its monotonic clock starts anywhere.
+        saving: the ``Ready`` whose write is under way.
+        paused: it gets no processor until then.
+    """
+
+    raft: Raft
+    offset: float
+    applied: int = 0
+    saving: Ready | None = None
+    paused: float = 0.0
+    inbox: list[Callable[["Process", Monotonic], None]] = field(default_factory=list)
+    commit: int = 0
+
+
+class World:
+    """N nodes, one virtual clock, one seeded source of all chance."""
+
+    def __init__(self, seed: int, size: int, settings: Consensus | None = None) -> None:
+        self.random = random.Random(seed)
+        self.settings = settings or Consensus()
+        self.now = 0.0
+        self.faults = Faults()
+        self.names = [f"node{i}" for i in range(size)]
+        self.disks = {name: Disk() for name in self.names}
+        self.running: dict[NodeName, Process] = {}
+        self.cuts: set[tuple[NodeName, NodeName]] = set()
+        self.witness = Witness(self.disks)
+        self.trace: deque[str] = deque(maxlen=60)
+        self.sent = 0
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        for name in self.names:
+            self.start(name)
+
+    # --- time ---------------------------------------------------------------------------------------------------------
+
+    def at(self, time: float, event: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (time, next(self._order), event))
+
+    def run_until(self, time: float) -> None:
+        """Let everything happen that happens before ``time``."""
+        at_once = 0
+        while self._events and self._events[0][0] <= time:
+            before = self.now
+            self.now, _, event = heapq.heappop(self._events)
+            at_once = at_once + 1 if self.now == before else 0
+            require(at_once < BUSY, "a node is busy for ever: its deadline is past, and its tick does nothing")
+            event()
+        self.now = time
+
+    def run_till(self, condition: Callable[[], bool], bound: float, step: float = 0.005) -> bool:
+        """Let time pass until a condition holds; say whether it came to hold within ``bound`` seconds."""
+        end = self.now + bound
+        while not condition():
+            if self.now >= end:
+                return False
+            self.run_until(self.now + step)
+        return True
+
+    # --- what the outside does ----------------------------------------------------------------------------------------
+
+    def start(self, name: NodeName) -> None:
+        """Start a node from its disk."""
+        disk, offset = self.disks[name], self.random.uniform(0, 1e6)
+        raft = Raft(
+            node=name,
+            members=self.names,
+            settings=self.settings,
+            hard_state=disk.state,
+            log=list(disk.entries),
+            random=random.Random(self.random.random()),
+            now=Monotonic(self.now + offset),
+        )
+        process = self.running[name] = Process(raft, offset)
+        self.witness.on_started(name, raft)
+        self._say(f"{name} starts in term {raft.term}")
+        self._process(name, process)
+
+    def crash(self, name: NodeName) -> None:
+        """Kill a node; of a write under way some beginning is durable (none and all of it included)."""
+        process = self.running.pop(name)
+        if process.saving is not None:
+            steps = list(self._write_steps(self.disks[name], process.saving))
+            done = self.random.randint(0, len(steps))
+            for step in steps[:done]:
+                step()
+            self._say(f"{name} crashes after {done} of {len(steps)} steps of a write")
+            self.witness.on_saved(name)
+        else:
+            self._say(f"{name} crashes")
+
+    def pause(self, name: NodeName, seconds: float) -> None:
+        """Give a node no processor for a while; what arrives meanwhile waits."""
+        self._say(f"{name} pauses for {seconds:.2f} s")
+        self.running[name].paused = self.now + seconds
+        process = self.running[name]
+        self.at(self.now + seconds, lambda: self._process(name, process))
+
+    def ask(self, name: NodeName, what: Callable[[Raft, Monotonic], object]) -> None:
+        """Call the core of a node."""
+        self._give(name, lambda process, now: self._say(f"{name} is asked: {what(process.raft, now)}"))
+
+    def cut(self, source: NodeName, target: NodeName) -> None:
+        """Cut one direction of one link."""
+        self.cuts.add((source, target))
+
+    def heal(self) -> None:
+        """End all faults: quiet network, all nodes running."""
+        self.cuts.clear()
+        self.faults = Faults()
+        for name in self.names:
+            if name not in self.running:
+                self.start(name)
+        self._say("all faults end")
+
+    def leader(self) -> NodeName | None:
+        """Return the running leader of the latest term."""
+        leaders = [(p.raft.term, n) for n, p in self.running.items() if p.raft.role is Role.LEADER]
+        return max(leaders)[1] if leaders else None
+
+    def raft(self, name: NodeName) -> Raft:
+        return self.running[name].raft
+
+    # --- a node's shell: the order that Ready demands -----------------------------------------------------------------
+
+    def _give(self, name: NodeName, action: Callable[[Process, Monotonic], None]) -> None:
+        process = self.running.get(name)
+        if process is not None:
+            process.inbox.append(action)
+            self._process(name, process)
+
+    def _process(self, name: NodeName, process: Process) -> None:
+        if self.running.get(name) is not process or process.saving is not None or self.now < process.paused:
+            return
+        now = Monotonic(self.now + process.offset)
+        actions, process.inbox = process.inbox, []
+        for action in actions:
+            action(process, now)
+        if now >= process.raft.next_deadline:
+            process.raft.tick(now)
+        ready = process.raft.ready()
+        self.witness.on_stepped(name, process.raft, ready, self.disks[name].entries)
+        require(process.raft.commit_index >= process.commit, f"{name}: its commit fell")
+        process.commit = process.raft.commit_index
+        if ready.must_save:
+            process.saving = ready
+            self.at(self.now + self.random.expovariate(1 / self.faults.disk), lambda: self._saved(name, process))
+        else:
+            self._finish(name, process, ready)
+
+    def _saved(self, name: NodeName, process: Process) -> None:
+        if self.running.get(name) is not process or process.saving is None:
+            return
+        ready, process.saving = process.saving, None
+        for step in self._write_steps(self.disks[name], ready):
+            step()
+        self.witness.on_saved(name)
+        self._finish(name, process, ready)
+
+    def _finish(self, name: NodeName, process: Process, ready: Ready) -> None:
+        for to, message in ready.messages:
+            self._send(name, to, message)
+        self.witness.on_applied(name, process.raft.term, process.applied, ready.committed)
+        process.applied += len(ready.committed)
+        for change in ready.role_changes:
+            self._say(f"{name} is {change.role.value} in term {change.term}, leader {change.leader}")
+            if change.role is Role.LEADER and self.random.random() < self.faults.ambush:
+                self._ambush(name, process)
+        wake = process.raft.next_deadline - process.offset
+        self.at(max(self.now, wake), lambda: self._process(name, process))
+        if process.inbox:
+            self._process(name, process)
+
+    def _ambush(self, name: NodeName, process: Process) -> None:
+        def propose() -> None:
+            data = self.random.randbytes(4) + bytes(self.random.choice([0, 1000]))
+            self.ask(name, lambda raft, now: raft.propose(data, now))
+
+        def crash() -> None:
+            if self.running.get(name) is process and self.faults.ambush > 0:
+                self.crash(name)
+
+        window = 2 * self.faults.delay + 3 * self.faults.disk
+        for _ in range(self.random.randint(0, 4)):
+            self.at(self.now + self.random.uniform(0, window), propose)
+        self.at(self.now + self.random.uniform(0, 2 * window), crash)
+
+    @staticmethod
+    def _write_steps(disk: Disk, ready: Ready) -> Iterator[Callable[[], None]]:
+        state = ready.hard_state
+        if state is not None:
+            promise = HardState(state.term, state.voted_for, disk.state.commit)
+            yield lambda: setattr(disk, "state", promise)
+        if ready.truncate_from is not None:
+            keep = ready.truncate_from - 1
+            yield lambda: disk.entries.__delitem__(slice(keep, None))
+        for entry in ready.entries:
+            yield lambda entry=entry: disk.entries.append(entry)  # type: ignore[misc]
+        if state is not None:
+            yield lambda: setattr(disk, "state", state)
+
+    # --- the network --------------------------------------------------------------------------------------------------
+
+    def _send(self, source: NodeName, target: NodeName, message: Message) -> None:
+        self.witness.on_sent(source, target, message)
+        content = encode(message)
+        require(len(content) <= DATAGRAM, f"a message of {len(content)} bytes does not fit a datagram")
+        self.sent += 1
+        copies = 2 if self.random.random() < self.faults.duplication else 1
+        for _ in range(copies):
+            if self.random.random() < self.faults.loss or (source, target) in self.cuts:
+                continue
+            delay = self.random.uniform(0.1, 1.0) * self.faults.delay
+            if self.random.random() < self.faults.late:
+                delay += self.random.expovariate(1.0)
+            self.at(self.now + delay, lambda: self._deliver(source, target, content))
+
+    def _deliver(self, source: NodeName, target: NodeName, content: bytes) -> None:
+        message = decode(content)
+
+        def take(process: Process, now: Monotonic) -> None:
+            try:
+                process.raft.step(source, message, now)
+            except RemoteError as error:
+                raise AssertionError(f"{target} refuses {message} of {source}: {error}") from error
+
+        self._give(target, take)
+
+    def _say(self, what: str) -> None:
+        self.trace.append(f"{self.now:9.4f}  {what}")
