@@ -123,7 +123,7 @@ def _members(plan: ClusterPlan) -> dict[NodeName, Member]:
 def _build(draft: Path, plan: ClusterPlan) -> None:
     authority = Authority.create(plan.name)
     ca = certificate_pem(authority.certificate)
-    secret = secrets.token_hex(SECRET_BYTES).encode() + b"\n"
+    secret = secrets.token_bytes(SECRET_BYTES)
     home = _folder(draft / "ca")
     write_atomically(home / "ca.key", key_pem(authority.key), _PRIVATE)
     write_atomically(home / "ca.pem", ca, _PUBLIC)

@@ -41,7 +41,7 @@ def test_every_node_of_a_new_cluster_is_ready(tmp_path: Path, nodes: int) -> Non
         NodeIdentity.load(config.identity, config.node)
         secrets.add(read_guarded(config.identity.consensus_secret))
     assert len(secrets) == 1
-    assert len(bytes.fromhex(secrets.pop().decode())) == 32
+    assert len(secrets.pop()) == 32
 
 
 def test_only_the_owner_can_read_what_is_secret(tmp_path: Path) -> None:
