@@ -1,4 +1,4 @@
-"""Make envelopes.json anew, after a change of the format that is meant (python tests/vectors/make_envelopes.py).
+"""Make envelopes.json anew, after a change of the format that is meant (python -m tests.vectors.make_envelopes).
 
 Fixed are the key, content key and salt. The wrapped key is random (OAEP is), and then fixed by being written down.
 """
