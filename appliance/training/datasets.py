@@ -92,7 +92,8 @@ def _fingerprint(folder: Path | None) -> bytes:
 def _prepare(data: Data, path: Path) -> None:
     """Run ``appliance.training.prepare`` in a process of its own, whose memory is gone when it ends."""
     settings = msgspec.json.encode(data, enc_hook=str).decode()
-    command = [sys.executable, "-m", "appliance.training.prepare", settings, str(path)]
+    # -P: never import from the folder that the daemon happens to run in.
+    command = [sys.executable, "-P", "-m", "appliance.training.prepare", settings, str(path)]
     try:
         child = subprocess.run(  # noqa: S603 - this program itself, and no shell
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_PREPARE_TIMEOUT_S, check=False

@@ -15,7 +15,7 @@ class Examples:
 
     Attributes:
         images: uint8 [samples, 28, 28], 0 is background. A quarter of float32's memory; a batch becomes float32 when
-            it is used, which costs nothing that can be measured (bench/batches.py).
+            it is used, which costs nothing that can be measured.
         labels: uint8 [samples], 0 to 9.
     """
 
