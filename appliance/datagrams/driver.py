@@ -102,7 +102,7 @@ class ConsensusDriver:
             # One thread of its own: a write must not wait behind other blocking work of this process.
             self._writer = stack.enter_context(ThreadPoolExecutor(1, "consensus log"))
             self._log = await loop.run_in_executor(self._writer, ConsensusLog, self._folder)
-            stack.push_async_callback(loop.run_in_executor, self._writer, self._log.close)  # type: ignore[arg-type]
+            stack.push_async_callback(loop.run_in_executor, self._writer, self._log.close)
             boot = await loop.run_in_executor(self._writer, next_boot, self._folder / "boot")
             now = self._clock()
             members = set(self._cluster.members)
@@ -248,10 +248,10 @@ class ConsensusDriver:
         for peer, message in ready.messages:
             self._datagrams.send(peer, encode(message))
             self._liveness.told(peer, now)
-        if ready.committed:
-            self._on_committed(ready.committed)
         for change in ready.role_changes:
             self._on_role(change.role, change.term, change.leader)
+        if ready.committed:
+            self._on_committed(ready.committed)
         for answer in answers:
             if not answer.done():
                 answer.set_result(None)

@@ -2,6 +2,7 @@
 
 import heapq
 import itertools
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -57,6 +58,7 @@ class Process:
     paused: float = 0.0
     inbox: list[Callable[["Process", Monotonic], None]] = field(default_factory=list)
     commit: int = 0
+    alarm: float = math.inf
 
 
 class World:
@@ -213,10 +215,22 @@ class World:
             self._say(f"{name} is {change.role.value} in term {change.term}, leader {change.leader}")
             if change.role is Role.LEADER and self.random.random() < self.faults.ambush:
                 self._ambush(name, process)
-        wake = process.raft.next_deadline - process.offset
-        self.at(max(self.now, wake), lambda: self._process(name, process))
+        self._set_alarm(name, process)
         if process.inbox:
             self._process(name, process)
+
+    def _set_alarm(self, name: NodeName, process: Process) -> None:
+        # A microsecond late, so that a rounded clock is never just before the deadline.
+        due = max(self.now, process.raft.next_deadline - process.offset) + 1e-6
+
+        def ring() -> None:
+            if process.alarm == due:
+                process.alarm = math.inf
+            self._process(name, process)
+
+        if due < process.alarm:
+            process.alarm = due
+            self.at(due, ring)
 
     def _ambush(self, name: NodeName, process: Process) -> None:
         def propose() -> None:

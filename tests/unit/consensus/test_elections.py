@@ -1,0 +1,183 @@
+"""Elections: paper 5.2 and 5.4.1; PreVote, thesis 9.6; CheckQuorum, thesis 6.2; the lease, thesis 4.2.3."""
+
+import pytest
+
+from appliance.consensus.core import Raft
+from appliance.consensus.messages import AppendEntries, HardState, RequestVote, RequestVoteReply
+from appliance.consensus.quorum import Outcome, Tally, majority, reached_by_majority
+from appliance.consensus.ready import Role
+from appliance.words.errors import RemoteError
+from appliance.words.ids import Monotonic
+from tests.unit.consensus.bench import TIMEOUT, Bench, core, entries
+
+T0 = Monotonic(0.0)
+
+
+def replies(raft: Raft) -> list[RequestVoteReply]:
+    return [message for _, message in raft.ready().messages if isinstance(message, RequestVoteReply)]
+
+
+def candidate(size: int) -> Raft:
+    """Return a core that has won its pre-vote and stands for term 1."""
+    raft = core("a", size)
+    raft.tick(raft.next_deadline)
+    for voter in "bcdefg"[: majority(size) - 1]:
+        raft.step(voter, RequestVoteReply(1, True, True), T0)
+    assert (raft.role, raft.term) == (Role.CANDIDATE, 1)
+    return raft
+
+
+@pytest.mark.parametrize(("members", "needed"), [(1, 1), (2, 2), (3, 2), (4, 3), (5, 3), (6, 4), (7, 4)])
+def test_a_majority_is_more_than_half(members: int, needed: int) -> None:
+    assert majority(members) == needed
+    assert reached_by_majority(list(range(members))) == members - needed
+
+
+def test_a_tally_counts_senders_not_messages() -> None:
+    tally = Tally("abcde")
+    outcomes = []
+    for voter, granted in [("b", True), ("b", True), ("b", True), ("b", False), ("c", True), ("d", True)]:
+        tally.record(voter, granted)
+        outcomes.append(tally.outcome)
+    assert outcomes == [Outcome.PENDING] * 5 + [Outcome.WON]
+
+
+def test_a_lone_node_leads_at_once() -> None:
+    raft = core("a", 1)
+    raft.tick(T0)
+    ready = raft.ready()
+    assert (raft.role, raft.term, raft.settled) == (Role.LEADER, 1, True)
+    assert ready.hard_state == HardState(1, "a", 1)
+    assert [entry.kind for entry in ready.committed] == ["no-op"]
+    assert not raft.resign(T0)
+    assert not raft.transfer(T0)
+
+
+def test_a_duplicated_vote_does_not_elect() -> None:
+    """Section 5.2: votes from a majority of the servers."""
+    raft = candidate(5)
+    roles = []
+    for voter in "bbbbc":
+        raft.step(voter, RequestVoteReply(1, False, True), T0)
+        roles.append(raft.role)
+    assert roles == [Role.CANDIDATE] * 4 + [Role.LEADER]
+
+
+def test_two_of_four_are_no_majority() -> None:
+    raft = candidate(4)
+    raft.step("b", RequestVoteReply(1, False, True), T0)
+    assert raft.role is Role.CANDIDATE
+
+
+def test_one_vote_a_term_kept_over_a_restart() -> None:
+    """Figure 2, RequestVote receiver, rule 2."""
+    raft = core("a", 3)
+    raft.step("b", RequestVote(1, 0, 0, False, False), T0)
+    ready = raft.ready()
+    assert ready.hard_state == HardState(1, "b", 0)
+    assert ready.messages == (("b", RequestVoteReply(1, False, True)),)
+    again = core("a", 3, state=ready.hard_state)
+    again.step("c", RequestVote(1, 0, 0, False, False), T0)
+    again.step("b", RequestVote(1, 0, 0, False, False), T0)
+    assert [reply.granted for reply in replies(again)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("last_index", "last_term", "granted"), [(3, 2, True), (4, 2, True), (1, 3, True), (2, 2, False), (9, 1, False)]
+)
+def test_only_an_up_to_date_log_gets_a_vote(last_index: int, last_term: int, granted: bool) -> None:
+    """Section 5.4.1: the later last term wins; of equal ones the longer log."""
+    for pre_vote in (True, False):
+        raft = core("a", 3, entries(1, 1, 2))
+        raft.step("b", RequestVote(5, last_index, last_term, pre_vote, False), T0)
+        assert [reply.granted for reply in replies(raft)] == [granted]
+
+
+def test_pre_votes_raise_no_term_and_bind_nobody() -> None:
+    """Thesis, 9.6."""
+    raft = core("a", 3)
+    raft.step("b", RequestVote(7, 0, 0, True, False), T0)
+    raft.step("c", RequestVote(7, 0, 0, True, False), T0)
+    ready = raft.ready()
+    assert ready.hard_state is None
+    assert [message for _, message in ready.messages] == [RequestVoteReply(7, True, True)] * 2
+
+
+def test_a_cut_off_node_disturbs_nobody_when_it_comes_back() -> None:
+    """Thesis, 9.6 and 4.2.3."""
+    bench = Bench(3)
+    bench.stand("a")
+    bench.down = {"c"}
+    bench.pass_time(20 * TIMEOUT)
+    bench.down = set()
+    bench.pass_time(4 * TIMEOUT)
+    assert {raft.term for raft in bench.nodes.values()} == {1}
+    assert {raft.leader for raft in bench.nodes.values()} == {"a"}
+
+
+def test_a_later_term_does_not_depose_a_leader_that_is_heard() -> None:
+    bench = Bench(3)
+    bench.stand("a")
+    bench.nodes["b"].step("c", RequestVote(9, 5, 5, False, False), bench.now)
+    assert bench.nodes["b"].term == 1
+    bench.nodes["b"].step("c", RequestVote(9, 5, 5, False, True), bench.now)
+    assert bench.nodes["b"].term == 9
+
+
+def test_a_leader_without_its_majority_steps_down_within_a_timeout() -> None:
+    """CheckQuorum: thesis, 6.2."""
+    bench = Bench(5)
+    bench.stand("a")
+    bench.pass_time(1.0)
+    bench.down = {"c", "d", "e"}
+    bench.pass_time(TIMEOUT + 0.01)
+    assert bench.nodes["a"].role is not Role.LEADER
+    assert bench.nodes["a"].propose(b"x", bench.now) is None
+
+
+def test_a_leader_keeps_leading_with_a_bare_majority() -> None:
+    bench = Bench(5)
+    bench.stand("a")
+    bench.down = {"d", "e"}
+    bench.pass_time(10 * TIMEOUT)
+    assert bench.nodes["a"].role is Role.LEADER
+    assert bench.nodes["a"].live_peers(bench.now) == {"b", "c"}
+
+
+def test_the_node_that_led_last_waits_longer() -> None:
+    bench = Bench(3)
+    bench.stand("a")
+    a = bench.nodes["a"]
+    a.step("b", AppendEntries(2, 1, 1, 1, ()), bench.now)
+    assert a.next_deadline >= bench.now + 1.5 * TIMEOUT
+
+
+def test_roles_are_told_as_they_change() -> None:
+    """Figure 4."""
+    bench = Bench(3)
+    bench.stand("a")
+    assert [change.role for change in bench.changes["a"]] == [Role.CANDIDATE, Role.CANDIDATE, Role.LEADER]
+    assert bench.changes["b"][-1].leader == "a"
+
+
+def test_what_no_member_sends_is_refused() -> None:
+    bench = Bench(3)
+    bench.stand("a")
+    b = bench.nodes["b"]
+    with pytest.raises(RemoteError, match="no peer"):
+        b.step("z", RequestVote(9, 9, 9, False, True), bench.now)
+    with pytest.raises(RemoteError, match="claims to lead"):
+        b.step("c", AppendEntries(1, 0, 0, 0, ()), bench.now)
+    with pytest.raises(RemoteError, match="later term"):
+        b.step("a", AppendEntries(1, 0, 0, 0, tuple(entries(2))), bench.now)
+    with pytest.raises(RemoteError, match="follow"):
+        b.step("a", AppendEntries(1, 1, 1, 0, tuple(entries(1))), bench.now)
+    with pytest.raises(RemoteError, match="committed"):
+        b.step("a", AppendEntries(2, 0, 0, 0, tuple(entries(2))), bench.now)
+
+
+def test_state_that_contradicts_itself_is_refused() -> None:
+    with pytest.raises(ValueError, match="committed"):
+        core("a", 3, entries(1), HardState(1, None, 2))
+    with pytest.raises(ValueError, match="later term"):
+        core("a", 3, entries(2), HardState(1, None, 0))
