@@ -32,7 +32,7 @@ class Ready:
        ``entries``, then ``hard_state``'s commit. A crash in between may leave any beginning of that sequence;
     2. then send ``messages``: a vote or an acknowledgement that could be forgotten would break every promise of Raft
        (paper, figure 2: "updated on stable storage before responding");
-    3. then apply ``committed``, and tell ``role_changes``.
+    3. then tell ``role_changes``, and apply ``committed``: the entry that lets a leader act must find it a leader.
 
     If 1 fails, none of the rest may happen: the node must stop, and start again from what is durable.
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from typing import Self
 
@@ -80,13 +80,12 @@ class Mesh:
         else:
             self._links[peer].put(encode(message))
 
-    def broadcast(self, message: MeshMessage, *, include_self: bool = False) -> None:
-        """Queue a message for every peer; it is encoded once, and all queues share its bytes."""
+    def broadcast(self, message: MeshMessage, *, to: Collection[NodeName] | None = None) -> None:
+        """Queue a message for every peer, or for those in ``to``; encoded once, and all queues share its bytes."""
         content = encode(message)
-        for link in self._links.values():
-            link.put(content)
-        if include_self:
-            self._hand_to_self(message)
+        for peer, link in self._links.items():
+            if to is None or peer in to:
+                link.put(content)
 
     @property
     def unreachable(self) -> dict[NodeName, str]:

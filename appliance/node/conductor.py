@@ -1,6 +1,7 @@
 """Drives a node: events of the shells into the core, and the core's actions out to the shells, in their order."""
 
 import asyncio
+import contextlib
 import functools
 import logging
 import time
@@ -28,7 +29,7 @@ from appliance.rounds.participant import FinishedUpdate, short
 from appliance.storage.models import ModelStore
 from appliance.words.clock import Clock
 from appliance.words.errors import ApplianceError, RemoteError, StateError
-from appliance.words.ids import Digest, NodeName, Term
+from appliance.words.ids import Digest, Monotonic, NodeName, Term
 from appliance.words.messages import (
     Announcement,
     Candidate,
@@ -302,10 +303,9 @@ class Conductor:
                 want = functools.partial(self._shells.participant_work.want_model, digest)
                 self._aside(want, functools.partial(self._shells.mesh.send, peer))
             case do.Propose(model):
-                self._propose(msgspec.structs.replace(model, committed_at=time.time()))
+                self._keep(self._propose(msgspec.structs.replace(model, committed_at=time.time())))
             case do.HandOver():
-                if not self._shells.consensus.resign():
-                    self._do(self._core.hand_over_declined(self._now()))
+                self._keep(self._hand_over())
             case _:
                 raise AssertionError(f"no way to carry out {action}, in phase {core.phase}")
 
@@ -331,7 +331,8 @@ class Conductor:
         """Send an envelope to all nodes, this one too: who it is for shows when somebody can open it."""
         if sealed is not None:
             self._shells.mesh.broadcast(sealed)
-            self._on_sealed(self._core.node, sealed.envelope)
+            with contextlib.suppress(RemoteError):  # a full queue here is as good as a lost message: it is sent again
+                self._on_sealed(self._core.node, sealed.envelope)
 
     def _train(self, action: do.Train) -> None:
         work = self._shells.participant_work
@@ -384,13 +385,17 @@ class Conductor:
 
         self._on_aggregator(make, made, failed)
 
-    def _propose(self, model: GlobalModel) -> None:
-        if self._shells.consensus.propose(msgspec.msgpack.encode(model)) is None:
+    async def _propose(self, model: GlobalModel) -> None:
+        if await self._shells.consensus.propose(msgspec.msgpack.encode(model)) is None:
             self._do(self._core.aggregator.proposal_refused(self._now()))
+
+    async def _hand_over(self) -> None:
+        if not await self._shells.consensus.resign():
+            self._do(self._core.hand_over_declined(self._now()))
 
     # --- threads -----------------------------------------------------------------------------------------------------
 
-    def _now(self) -> do.Monotonic:
+    def _now(self) -> Monotonic:
         return self._shells.clock()
 
     def _on_aggregator(
@@ -418,7 +423,13 @@ class Conductor:
     def _keep(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            loop = asyncio.get_running_loop()
+            loop.call_exception_handler({"message": "work beside the threads failed", "exception": error})
 
     def _failed(self, area: str, error: Exception) -> None:
         """Note what is wrong on this node: in the log once, in ``status`` until it is mended."""

@@ -50,6 +50,11 @@ class Config(Section, frozen=True):
         return tuple(sorted(name for name in self.cluster.members if name != self.node))
 
     @property
+    def max_message_bytes(self) -> int:
+        """The largest mesh message that is taken or sent."""
+        return self.envelopes.max_message_mib * 2**20
+
+    @property
     def quorum(self) -> int:
         """Updates needed to close a round at its deadline."""
         return self.rounds.quorum or len(self.cluster.members) // 2 + 1

@@ -2,15 +2,16 @@
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import random
 import secrets
-import signal
 from collections.abc import AsyncIterator
-from pathlib import Path
+from typing import Any
 
 from appliance import __version__
+from appliance.consensus.messages import Entry
+from appliance.consensus.ready import Role
+from appliance.datagrams.boot import read_secret
 from appliance.datagrams.driver import ConsensusDriver
 from appliance.envelopes.pool import KeyPool
 from appliance.mesh.mesh import Mesh
@@ -28,13 +29,14 @@ from appliance.operator_api.views import Status
 from appliance.pki.identity import NodeIdentity
 from appliance.pki.statements import StatementVerifier
 from appliance.rounds.participant import FinishedUpdate
+from appliance.storage.lock import lock_folder
 from appliance.storage.models import Absent, ModelStore, UpdateStore
 from appliance.systemd.notify import Notifier
-from appliance.training.datasets import load_shard
+from appliance.training import datasets
 from appliance.training.trainer import Trainer
 from appliance.words.clock import Clock, system_clock
-from appliance.words.ids import Digest
-from appliance.words.messages import ResignWanted
+from appliance.words.ids import Digest, Monotonic, NodeName, Term
+from appliance.words.messages import MeshMessage, ResignWanted
 from appliance.words.models import GlobalModel
 
 TICK_S = 0.1
@@ -51,7 +53,14 @@ class Node:
     """One running node, as its operator API sees it."""
 
     def __init__(
-        self, config: Config, core: NodeCore, shells: Shells, conductor: Conductor, elections: Elections, pool: KeyPool
+        self,
+        config: Config,
+        *,
+        core: NodeCore,
+        shells: Shells,
+        conductor: Conductor,
+        elections: Elections,
+        pool: KeyPool,
     ) -> None:
         self._config = config
         self._core = core
@@ -62,6 +71,7 @@ class Node:
         self._started = shells.clock()
         self._peers = PeerWatch(config.peers, self._started)
         self._patience = Patience()
+        self._next_ping = self._started
 
     # --- what the operator API asks ----------------------------------------------------------------------------------
 
@@ -73,7 +83,7 @@ class Node:
             now=self._shells.clock(),
             started=self._started,
             expires_at=self._shells.identity.expires_at,
-            turns=self._shells.consensus.turns(),
+            turns=self._shells.consensus.status().turns,
             reply_keys_ready=self._pool.level,
             faults=self._conductor.faults,
         )
@@ -116,25 +126,34 @@ class Node:
         Raises:
             StateError: the consensus log can't be written any more.
         """
-        next_ping = self._started
-        while not stop.is_set() and not self._shells.consensus.failed.is_set():
-            now = self._shells.clock()
-            came, went = self._peers.observe(self._shells.consensus.live_peers(), now)
-            for peer in sorted(came):
-                log.info("%s is up", peer)
-            for peer in sorted(went):
-                log.warning("%s is down", peer)
-            self._conductor.tick()
-            for line in self._patience.lines(waits(self._core, self._peers, now), now):
-                log.info("%s", line)
-            notifier.status(summary(self._core, self._peers))
-            if notifier.watchdog_interval_s is not None and now >= next_ping and self._threads_live():
-                notifier.alive()
-                next_ping = type(now)(now + notifier.watchdog_interval_s)
-            await _first_of(stop, self._shells.consensus.failed, timeout_s=TICK_S)
-        notifier.stopping()
-        if not self._shells.consensus.failed.is_set():
+        consensus = asyncio.ensure_future(self._shells.consensus.wait())
+        stopped = asyncio.ensure_future(stop.wait())
+        try:
+            while not stopped.done() and not consensus.done():
+                self._tick(notifier)
+                await asyncio.wait((stopped, consensus), timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
+            notifier.stopping()
+            if consensus.done():
+                consensus.result()
             await self._hand_over()
+        finally:
+            stopped.cancel()
+            consensus.cancel()
+
+    def _tick(self, notifier: Notifier) -> None:
+        now = self._shells.clock()
+        came, went = self._peers.observe(self._shells.consensus.live_peers(), now)
+        for peer in sorted(came):
+            log.info("%s is up", peer)
+        for peer in sorted(went):
+            log.warning("%s is down", peer)
+        self._conductor.tick()
+        for line in self._patience.lines(waits(self._core, self._peers, now), now):
+            log.info("%s", line)
+        notifier.status(summary(self._core, self._peers))
+        if notifier.watchdog_interval_s is not None and now >= self._next_ping and self._threads_live():
+            notifier.alive()
+            self._next_ping = Monotonic(now + notifier.watchdog_interval_s)
 
     def _threads_live(self) -> bool:
         return self._shells.participant.is_alive and self._shells.aggregator.is_alive
@@ -152,16 +171,6 @@ class Node:
                     await asyncio.sleep(TICK_S / 4)
 
 
-async def _first_of(*events: asyncio.Event, timeout_s: float) -> None:
-    """Wait until one of the events is set, or for ``timeout_s``."""
-    tasks = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
 async def run(config: Config, stop: asyncio.Event, clock: Clock = system_clock) -> None:
     """Run a node until ``stop`` is set.
 
@@ -169,24 +178,24 @@ async def run(config: Config, stop: asyncio.Event, clock: Clock = system_clock) 
         OperatorError: it can't start, or not go on: one sentence that says why and what to do.
     """
     notifier = Notifier()
-    crash: list[BaseException] = []
-    _stop_on_bugs(stop, crash)
+    bugs: list[Exception] = []
+    _stop_on_bugs(stop, bugs)
     async with _node(config, clock) as node, operator_api(config.operator, node):
         notifier.ready()
         log.info("%s %s is up, member of %s", config.node, __version__, config.cluster.name)
         await node.serve(stop, notifier)
-    if crash:
-        raise crash[0]
+    if bugs:
+        raise bugs[0]
 
 
-def _stop_on_bugs(stop: asyncio.Event, crash: list[BaseException]) -> None:
+def _stop_on_bugs(stop: asyncio.Event, bugs: list[Exception]) -> None:
     """An exception that nobody expected ends the node: systemd starts it again from what is durable."""
 
-    def handle(_: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    def handle(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         if isinstance(error, Exception):
             log.critical("a bug ends this node: %s", context.get("message"), exc_info=error)
-            crash.append(error)
+            bugs.append(error)
             stop.set()
         else:
             log.warning("event loop: %s", context.get("message"))
@@ -198,32 +207,39 @@ def _stop_on_bugs(stop: asyncio.Event, crash: list[BaseException]) -> None:
 async def _node(config: Config, clock: Clock) -> AsyncIterator[Node]:
     """Wire a node: shells first, then the core that decides, then what drives it."""
     identity = NodeIdentity.load(config.identity, config.node)
-    members = frozenset(config.cluster.members)
+    secret = read_secret(config.identity.consensus_secret)
     async with contextlib.AsyncExitStack() as stack:
-        elections = Elections(config.node)
+        stack.enter_context(lock_folder(config.state))
+        models, updates = ModelStore(config.state / "models"), UpdateStore(config.state / "update")
+        shard = await asyncio.to_thread(datasets.load, config.data, config.state / "data")
+        trainer = Trainer(config.training, shard)
+        pool = stack.enter_context(KeyPool(config.envelopes.pool, config.envelopes.rsa_bits))
+        participant_work = ParticipantWork(trainer, models, updates, pool, secrets.token_bytes)
         relay = _Relay()
-        consensus = ConsensusDriver.open(
-            config.state / "consensus",
-            node=config.node,
+        mesh = Mesh(
+            config.node,
+            config.cluster.members,
+            identity,
+            max_message_bytes=config.max_message_bytes,
+            on_message=relay.on_message,
+            clock=clock,
+        )
+        consensus = ConsensusDriver(
+            me=config.node,
             cluster=config.cluster,
-            secret=config.identity.consensus_secret,
             settings=config.consensus,
-            random=random.Random(secrets.randbits(128)),  # noqa: S311  # spreads elections, protects nothing
+            folder=config.state / "consensus",
+            secret=secret,
+            random=random.Random(secrets.randbits(128)),  # noqa: S311 - spreads elections, protects nothing
             clock=clock,
             on_role=relay.on_role,
             on_committed=relay.on_committed,
         )
-        stack.callback(consensus.close)
-        models, updates = ModelStore(config.state / "models"), UpdateStore(config.state / "update")
-        trainer = Trainer(config.training, await asyncio.to_thread(load_shard, config.data, config.state / "data"))
-        pool = stack.enter_context(KeyPool(config.envelopes.pool, config.envelopes.rsa_bits))
-        participant_work = ParticipantWork(trainer, models, updates, pool, secrets.token_bytes)
-        mesh = Mesh(config.node, config.cluster.members, identity, config.max_message_bytes, relay.on_message, clock)
         shells = Shells(
             consensus=consensus,
             mesh=mesh,
             identity=identity,
-            verifier=StatementVerifier(identity.ca, config.cluster.name, members),
+            verifier=StatementVerifier(identity.ca, config.cluster.name, config.cluster.members),
             models=models,
             participant=_worker(stack, "participant", TRAINING_NICENESS),
             participant_work=participant_work,
@@ -232,20 +248,64 @@ async def _node(config: Config, clock: Clock) -> AsyncIterator[Node]:
             clock=clock,
         )
         stack.callback(participant_work.stop)
+        await stack.enter_async_context(mesh)
+        await stack.enter_async_context(consensus)
+        # From here to the relay's target nothing may wait: consensus begins to call back when the loop runs next.
         core = NodeCore(
             node=config.node,
             cluster=config.cluster.name,
-            members=members,
+            members=frozenset(config.cluster.members),
             rounds=config.rounds,
             consensus=config.consensus,
-            term=consensus.term,
-            kept=_kept(updates),
+            term=consensus.status().term,
+            kept=_finished_update(updates),
             stored=models.digests(),
             now=clock(),
         )
-        conductor = Conductor(core, shells, elections, sorted(members))
+        elections = Elections(config.node)
+        conductor = relay.target = Conductor(core, shells, elections, sorted(config.cluster.members))
         stack.push_async_callback(conductor.close)
-        relay.target = conductor
-        await stack.enter_async_context(mesh)
-        await stack.enter_async_context(consensus)
-        yield Node(config, core, shells, conductor, elections, pool)
+        yield Node(config, core=core, shells=shells, conductor=conductor, elections=elections, pool=pool)
+
+
+class _Relay:
+    """Stands in for the conductor until it is made: mesh and consensus need somebody to call."""
+
+    def __init__(self) -> None:
+        self.target: Conductor | None = None
+
+    def on_message(self, peer: NodeName, message: MeshMessage) -> None:
+        """Pass a message on; one that comes before the node is ready is lost, and will be sent again."""
+        if self.target is not None:
+            self.target.on_message(peer, message)
+
+    def on_role(self, role: Role, term: Term, leader: NodeName | None) -> None:
+        """Pass a role on."""
+        if self.target is not None:
+            self.target.on_role(role, term, leader)
+
+    def on_committed(self, entries: tuple[Entry, ...]) -> None:
+        """Pass committed entries on."""
+        if self.target is not None:
+            self.target.on_committed(entries)
+
+
+def _worker(stack: contextlib.AsyncExitStack, name: str, niceness: int) -> Worker:
+    worker = Worker(name, niceness=niceness)
+
+    async def close() -> None:
+        if not await worker.close(CLOSE_WITHIN_S):
+            log.warning("the %s thread did not end within %g s", name, CLOSE_WITHIN_S)
+
+    stack.push_async_callback(close)
+    return worker
+
+
+def _finished_update(updates: UpdateStore) -> FinishedUpdate | None:
+    """Return what is known of the kept update; a damaged one is said and left out."""
+    record = updates.get()
+    if isinstance(record, Absent):
+        if record.damaged:
+            log.warning("%s", record.reason)
+        return None
+    return FinishedUpdate(record.update_id, record.round, record.base)

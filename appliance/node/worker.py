@@ -16,7 +16,7 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class _Job(Generic[T]):
     work: Callable[[], T]
-    done: Callable[[T], None]
+    done: Callable[[T], object]
     failed: Callable[[Exception], None]
 
 
@@ -49,7 +49,7 @@ class Worker:
         since = self._busy_since
         return 0.0 if since is None else time.monotonic() - since
 
-    def submit(self, work: Callable[[], T], done: Callable[[T], None], failed: Callable[[Exception], None]) -> None:
+    def submit(self, work: Callable[[], T], done: Callable[[T], object], failed: Callable[[Exception], None]) -> None:
         """Do ``work`` on the thread, then call ``done`` or ``failed`` on the event loop."""
         if not self._closed:
             self._jobs.put(_Job(work, done, failed))  # type: ignore[arg-type]  # the queue forgets each job's own T
@@ -79,11 +79,11 @@ class Worker:
             self._busy_since = None
             del job
 
-    def _report(self, callback: Callable[[T], None], value: T) -> None:
+    def _report(self, callback: Callable[[T], object], value: T) -> None:
         # The loop is gone only when the process is ending: nobody is left to tell.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._deliver, callback, value)
 
-    def _deliver(self, callback: Callable[[T], None], value: T) -> None:
+    def _deliver(self, callback: Callable[[T], object], value: T) -> None:
         if not self._closed:
             callback(value)

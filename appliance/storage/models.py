@@ -69,9 +69,9 @@ class ModelStore:
             if _DIGEST.fullmatch("sha256:" + path.stem)
         )
 
-    def retain(self, keep: Collection[Digest]) -> None:
-        """Remove every model that is not in ``keep``."""
-        for digest in self.digests().difference(keep):
+    def remove(self, digests: Collection[Digest]) -> None:
+        """Remove these models; one that is not there is fine."""
+        for digest in digests:
             remove_durably(self._path(digest))
 
     def _path(self, digest: Digest) -> Path:

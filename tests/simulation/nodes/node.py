@@ -293,7 +293,10 @@ class SimulatedNode:
             case do.Train(round_, base):
                 self._training = True
                 self.trained.append((round_, base))
-                self._later(self._world.random.uniform(0.2, 3.0), lambda: self._finish_training(round_, base))
+                # One training in eight outlasts the round's deadline, so that rounds close without everybody, and late.
+                slow = 8.0 if self._world.random.random() < 1 / 8 else 1.0
+                duration_s = slow * self._world.random.uniform(0.2, 3.0)
+                self._later(duration_s, lambda: self._finish_training(round_, base))
             case do.StopTraining():
                 if self._training:
                     self._training = False

@@ -64,12 +64,12 @@ def test_a_model_that_never_was_is_absent_and_not_damaged(tmp_path: Path) -> Non
     assert not store.has(digest_of(b"other"))
 
 
-def test_retain_removes_all_others_and_nothing_else(tmp_path: Path) -> None:
+def test_remove_takes_what_is_named_and_nothing_else(tmp_path: Path) -> None:
     store = ModelStore(tmp_path)
     digests = [store.put(bytes([number])) for number in range(4)]
     (tmp_path / "notes.txt").write_text("mine")
-    store.retain({digests[1], digest_of(b"never seen")})
-    assert store.digests() == {digests[1]}
+    store.remove({digests[1], digest_of(b"never seen")})
+    assert store.digests() == {digests[0], *digests[2:]}
     assert (tmp_path / "notes.txt").exists()
 
 

@@ -1,0 +1,30 @@
+"""``p2pfl-node check``: would the node start?"""
+
+import os
+from pathlib import Path
+
+import click
+
+from appliance.cli.options import config_option
+from appliance.datagrams.boot import read_secret
+from appliance.node.config import load
+from appliance.pki.identity import NodeIdentity
+from appliance.words.errors import ConfigurationError, StateError
+
+
+@click.command()
+@config_option
+def check(file: Path) -> None:
+    """Check the configuration and every file that it names, without starting the node."""
+    config = load(file)
+    identity = NodeIdentity.load(config.identity, config.node)
+    read_secret(config.identity.consensus_secret)
+    nearest = next(folder for folder in (config.state, *config.state.parents) if folder.exists())
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+        raise StateError(f"{nearest} can't be written; the node keeps its state in {config.state}")
+    if config.data.path is not None and not config.data.path.is_dir():
+        raise ConfigurationError(f"{file}: data.path: {config.data.path} is not a folder")
+    click.echo(
+        f"{file}: {config.node} of {config.cluster.name} can start; {len(config.cluster.members)} members, "
+        f"quorum {config.quorum}, certificate good until {identity.expires_at:%Y-%m-%d}"
+    )

@@ -1,0 +1,51 @@
+"""Talks to a node's operator API on this machine."""
+
+import http.client
+from dataclasses import dataclass
+
+import msgspec
+
+from appliance.operator_api.views import Status
+from appliance.words.errors import OperatorError
+from appliance.words.settings import Operator
+
+TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeApi:
+    """The operator API of one node. Every call raises OperatorError if the node does not answer."""
+
+    settings: Operator
+
+    def status(self) -> Status:
+        """Return ``/v1/status``, typed."""
+        return msgspec.json.decode(self.get("/v1/status"), type=Status)
+
+    def get(self, path: str) -> bytes:
+        """Return the body of a GET."""
+        code, body = self._request("GET", path)
+        if code != http.client.OK:
+            raise OperatorError(body.decode(errors="replace").strip() or f"the node answered with status {code}")
+        return body
+
+    def resign(self) -> None:
+        """Ask the leader to hand over."""
+        code, body = self._request("POST", "/v1/resign")
+        if code != http.client.ACCEPTED:
+            raise OperatorError(body.decode(errors="replace").strip())
+
+    def _request(self, method: str, path: str) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(self.settings.host, self.settings.port, timeout=TIMEOUT_S)
+        try:
+            connection.request(method, path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise OperatorError(
+                f"no answer from the node's operator API at {self.settings.host}:{self.settings.port} ({reason}); "
+                "is the node running, and is this its configuration?"
+            ) from None
+        finally:
+            connection.close()

@@ -1,0 +1,69 @@
+"""Prometheus metrics: the status, as numbers."""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from appliance.operator_api.views import Status
+
+
+class _StatusCollector(Collector):
+    """Reads one status; nothing is counted twice and nothing is kept between scrapes."""
+
+    def __init__(self, status: Status) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        status = self._status
+        single = {
+            "ready": ("1 when the node follows or leads", float(status.ready)),
+            "term": ("Present term of consensus", float(status.term)),
+            "leader": ("1 on the leader", float(status.role == "leader")),
+            "aggregator_active": ("1 where the aggregator is active", float(status.aggregator == "active")),
+            "round": ("Round that is open or to come", float(status.round)),
+            "reply_keys_ready": ("RSA keys made ahead", float(status.reply_keys_ready)),
+            "uptime_seconds": ("Since the node started", status.uptime_s),
+            "certificate_expires_timestamp_seconds": ("When the certificate expires", status.certificate.expires_at),
+        }
+        if status.period_left_s is not None:
+            single["period_left_seconds"] = ("Until this leader resigns", status.period_left_s)
+        if status.model is not None:
+            single["model_version"] = ("Version of the global model", float(status.model.version))
+            single["model_accuracy_ratio"] = ("Accuracy on the leader's held-out data", status.model.accuracy)
+            single["model_loss"] = ("Cross entropy on the leader's held-out data", status.model.loss)
+        for name, (text, value) in single.items():
+            yield GaugeMetricFamily(f"p2pfl_{name}", text, value=value)
+        yield self._by_label(
+            "peer_up",
+            "1 for a peer that was heard of lately",
+            "peer",
+            {peer: float(state == "up") for peer, state in status.peers.items()},
+        )
+        yield self._by_label(
+            "turns",
+            "How often each node was elected",
+            "node",
+            {node: float(turns) for node, turns in status.turns.items()},
+        )
+        yield self._by_label(
+            "waiting_seconds",
+            "How long the node has waited, and for what",
+            "who",
+            {wait.who: wait.since_s for wait in status.waiting},
+        )
+
+    @staticmethod
+    def _by_label(name: str, text: str, label: str, values: dict[str, float]) -> Metric:
+        family = GaugeMetricFamily(f"p2pfl_{name}", text, labels=[label])
+        for key, value in sorted(values.items()):
+            family.add_metric([key], value)
+        return family
+
+
+def exposition(status: Status) -> bytes:
+    """Return a status in Prometheus' text format."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_StatusCollector(status))
+    return generate_latest(registry)

@@ -1,0 +1,95 @@
+"""The operator API: HTTP on loopback for status, lineage, elections, the model and metrics."""
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import msgspec
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from appliance.operator_api.metrics import exposition
+from appliance.operator_api.views import Operated
+from appliance.words.errors import OperatorError
+from appliance.words.settings import Operator
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@contextlib.asynccontextmanager
+async def operator_api(settings: Operator, node: Operated) -> AsyncIterator[None]:
+    """Serve the API as long as the context lasts.
+
+    Raises:
+        OperatorError: the port can't be bound.
+    """
+    runner = web.AppRunner(_application(node), access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, settings.host, settings.port).start()
+        except OSError as error:
+            raise OperatorError(
+                f"operator.port: {settings.host}:{settings.port} can't be opened ({error.strerror}); "
+                "end what uses it or choose another port"
+            ) from None
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def _application(node: Operated) -> web.Application:
+    application = web.Application(middlewares=[_refuse_browsers])
+
+    async def status(_: web.Request) -> web.Response:
+        return _json(msgspec.json.encode(node.status()))
+
+    async def lineage(_: web.Request) -> web.Response:
+        return _json(msgspec.json.encode(node.lineage()))
+
+    async def elections(_: web.Request) -> web.Response:
+        return _json(node.elections())
+
+    async def healthz(_: web.Request) -> web.Response:
+        state = node.status()
+        return web.Response(status=200 if state.ready else 503, text=state.summary + "\n")
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=exposition(node.status()), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def model(request: web.Request) -> web.Response:
+        found = await node.model()
+        if found is None:
+            return web.Response(status=404, text="no global model is committed yet, or its bytes are not here yet\n")
+        digest, content = found
+        if request.headers.get("If-None-Match") == f'"{digest}"':
+            return web.Response(status=304, headers={"ETag": f'"{digest}"'})
+        return web.Response(body=content, content_type="application/octet-stream", headers={"ETag": f'"{digest}"'})
+
+    async def resign(_: web.Request) -> web.Response:
+        problem = node.resign()
+        return web.Response(status=202) if problem is None else web.Response(status=409, text=problem + "\n")
+
+    application.add_routes(
+        [
+            web.get("/v1/status", status),
+            web.get("/v1/lineage", lineage),
+            web.get("/v1/elections", elections),
+            web.get("/v1/model", model),
+            web.post("/v1/resign", resign),
+            web.get("/healthz", healthz),
+            web.get("/metrics", metrics),
+        ]
+    )
+    return application
+
+
+@web.middleware
+async def _refuse_browsers(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """A page that somebody opens in a browser on this machine must not make the node act."""
+    if request.method != "GET" and "Origin" in request.headers:
+        return web.Response(status=403, text="requests from web pages are refused\n")
+    return await handler(request)
+
+
+def _json(body: bytes) -> web.Response:
+    return web.Response(body=body, content_type="application/json")

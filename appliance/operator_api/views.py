@@ -1,0 +1,76 @@
+"""What the operator API shows: the JSON of ``/v1/status`` (design.md section 5). Scripts depend on these names."""
+
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+from appliance.words.ids import Digest, NodeName, Round, Term, Version
+from appliance.words.models import GlobalModel
+
+
+class ModelView(Struct, frozen=True):
+    """The newest committed global model, as this node knows it."""
+
+    version: Version
+    digest: Digest
+    accuracy: float
+    loss: float
+
+
+class WaitingView(Struct, frozen=True):
+    """One wait: who waits, for what, for how long so far, and how long until it ends or is tried again."""
+
+    who: Literal["node", "participant", "aggregator"]
+    reason: str
+    since_s: float
+    until_s: float | None
+
+
+class CertificateView(Struct, frozen=True):
+    """How long this node's certificate is good for."""
+
+    expires_at: float
+    expires_in_days: float
+
+
+class Status(Struct, frozen=True):
+    """The answer of ``/v1/status``."""
+
+    node: NodeName
+    role: Literal["leader", "follower", "candidate"]
+    term: Term
+    leader: NodeName | None
+    participant: Literal["active"]
+    aggregator: Literal["active", "inactive"]
+    round: Round
+    model: ModelView | None
+    peers: dict[NodeName, Literal["up", "down"]]
+    period_left_s: float | None
+    ready: bool
+    version: str
+    summary: str
+    waiting: list[WaitingView]
+    turns: dict[NodeName, int]
+    reply_keys_ready: int
+    certificate: CertificateView
+    uptime_s: float
+    faults: list[str]
+
+
+class Operated(Protocol):
+    """What the API asks of a node. Every call returns at once."""
+
+    def status(self) -> Status:
+        """Return the state of the node now."""
+
+    def lineage(self) -> list[GlobalModel]:
+        """Return the committed global models, oldest first."""
+
+    def elections(self) -> bytes:
+        """Return the state changes seen, as a JSON array."""
+
+    async def model(self) -> tuple[Digest, bytes] | None:
+        """Return the newest committed model that this node holds; None before the first."""
+
+    def resign(self) -> str | None:
+        """Ask the leader to hand over; return why that can't be asked, or None."""

@@ -1,0 +1,179 @@
+"""The consensus log on disk: what was promised comes back; torn ends go, damage is refused."""
+
+import errno
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from appliance.consensus.messages import Entry, HardState
+from appliance.storage.log import ConsensusLog
+from appliance.words.errors import StateError
+
+
+def entry(index: int, term: int = 1) -> Entry:
+    return Entry(index, term, "data", b"entry %d of %d" % (index, term))
+
+
+def fill(folder: Path) -> None:
+    """Write a history of three saves."""
+    with ConsensusLog(folder) as log:
+        log.save(HardState(1, "node0", 0), None, [entry(1), entry(2), entry(3)])
+        log.save(HardState(2, None, 1), 3, [entry(3, 2)])
+        log.save(None, None, [entry(4, 2)])
+
+
+def content(folder: Path) -> tuple[HardState, list[Entry]]:
+    with ConsensusLog(folder) as log:
+        return log.hard_state, log.entries
+
+
+def test_a_new_folder_is_empty(tmp_path: Path) -> None:
+    assert content(tmp_path / "consensus") == (HardState(), [])
+    assert (tmp_path / "consensus").stat().st_mode & 0o777 == 0o700
+
+
+def test_what_was_saved_comes_back(tmp_path: Path) -> None:
+    fill(tmp_path)
+    assert content(tmp_path) == (HardState(2, None, 1), [entry(1), entry(2), entry(3, 2), entry(4, 2)])
+    assert content(tmp_path) == (HardState(2, None, 1), [entry(1), entry(2), entry(3, 2), entry(4, 2)])
+
+
+def test_every_cut_of_the_last_write_is_recovered(tmp_path: Path) -> None:
+    fill(tmp_path)
+    path = tmp_path / "log"
+    before = path.stat().st_size
+    with ConsensusLog(tmp_path) as log:
+        log.save(HardState(2, None, 4), 4, [entry(4, 2), entry(5, 2)])
+    whole = path.read_bytes()
+    for length in range(before, len(whole)):
+        for tail in (b"", bytes(len(whole) - length)):  # a file system may lengthen a file before it fills it
+            path.write_bytes(whole[:length] + tail)
+            state, entries = content(tmp_path)
+            assert (state.commit, len(entries)) == (1, 4), length
+            assert path.stat().st_size == before
+    path.write_bytes(whole)
+    assert content(tmp_path)[0].commit == 4
+
+
+def test_pages_of_the_last_write_may_arrive_in_any_order(tmp_path: Path) -> None:
+    fill(tmp_path)
+    path = tmp_path / "log"
+    before = path.stat().st_size
+    with ConsensusLog(tmp_path) as log:
+        log.save(None, None, [entry(5, 2), entry(6, 2), entry(7, 2)])
+    damaged = bytearray(path.read_bytes())
+    damaged[before + 20 : before + 40] = bytes(20)
+    path.write_bytes(damaged)
+    assert len(content(tmp_path)[1]) == 4
+
+
+def test_damage_in_the_middle_is_refused_at_every_byte(tmp_path: Path) -> None:
+    fill(tmp_path)
+    path = tmp_path / "log"
+    whole = path.read_bytes()
+    last = whole.rindex(b"P2L1")
+    for position in range(last):
+        damaged = bytearray(whole)
+        damaged[position] ^= 0x5A
+        path.write_bytes(damaged)
+        with pytest.raises(StateError, match=r"log is damaged at byte \d+; restore the folder"):
+            ConsensusLog(tmp_path)
+        assert path.read_bytes() == bytes(damaged), "a refused file is left as it is"
+
+
+def test_a_damaged_or_missing_vote_is_refused(tmp_path: Path) -> None:
+    fill(tmp_path)
+    path = tmp_path / "vote"
+    whole = path.read_bytes()
+    for position in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 0x5A
+        path.write_bytes(damaged)
+        with pytest.raises(StateError, match="vote is damaged"):
+            ConsensusLog(tmp_path)
+    path.unlink()
+    with pytest.raises(StateError, match="missing or empty beside a log"):
+        ConsensusLog(tmp_path)
+
+
+def test_a_vote_older_than_the_log_is_refused(tmp_path: Path) -> None:
+    fill(tmp_path)
+    with ConsensusLog(tmp_path / "other") as log:
+        log.save(HardState(1, "node0", 0), None, [])
+    (tmp_path / "vote").write_bytes((tmp_path / "other" / "vote").read_bytes())
+    with pytest.raises(StateError, match="is older than"):
+        ConsensusLog(tmp_path)
+
+
+def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    with ConsensusLog(tmp_path), pytest.raises(StateError, match="is used by another process"):
+        ConsensusLog(tmp_path)
+    assert content(tmp_path) == (HardState(), [])
+
+
+@pytest.mark.parametrize(("call", "code"), [("write", errno.ENOSPC), ("fdatasync", errno.EIO), ("replace", errno.EIO)])
+def test_after_a_failed_write_nothing_more_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int
+) -> None:
+    fill(tmp_path)
+    with ConsensusLog(tmp_path) as log:
+        real = os.write
+
+        def fail(handle: int, *rest: bytes) -> None:
+            if call == "write":
+                real(handle, rest[0][:7])
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(os, call, fail)
+        with pytest.raises(StateError, match="disk"):
+            log.save(HardState(3, "node1", 1), None, [entry(5, 3)])
+        monkeypatch.undo()
+        with pytest.raises(StateError, match="disk"):
+            log.save(None, None, [entry(5, 3)])
+    state, entries = content(tmp_path)
+    assert state.term in {2, 3}
+    assert entries[:4] == [entry(1), entry(2), entry(3, 2), entry(4, 2)]
+
+
+def test_vote_and_term_are_durable_before_what_is_of_that_term(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    for name in ("fsync", "fdatasync", "replace"):
+        real = getattr(os, name)
+
+        def record(*arguments: object, name: str = name, real: object = real) -> object:
+            calls.append(name)
+            assert callable(real)
+            return real(*arguments)
+
+        monkeypatch.setattr(os, name, record)
+    with ConsensusLog(tmp_path) as log:
+        calls.clear()
+        log.save(HardState(1, "node0", 0), None, [entry(1)])
+        assert calls == ["fsync", "replace", "fsync", "fdatasync"]
+        calls.clear()
+        log.save(HardState(1, "node0", 1), None, [entry(2)])
+        assert calls == ["fdatasync"]
+
+
+def test_an_append_costs_the_same_in_a_long_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fdatasync", lambda _handle: None)
+    with ConsensusLog(tmp_path) as log:
+        log.save(HardState(1, None, 0), None, [])
+
+        def cost(first: int, count: int) -> float:
+            start = time.process_time()
+            for index in range(first, first + count):
+                log.save(None, None, [entry(index)])
+            return time.process_time() - start
+
+        early = cost(1, 1000)
+        log.save(None, None, [entry(index) for index in range(1001, 50_001)])
+        assert cost(50_001, 1000) < 5 * early + 0.1
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StateError, match="can't open"):
+        ConsensusLog(tmp_path / "file" / "consensus")
