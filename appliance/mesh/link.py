@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import ssl
 
 import aiohttp
@@ -122,14 +123,13 @@ class Link:
                 if isinstance(error, aiohttp.ClientConnectorError):
                     raise
                 return await self._post(session, message)
-        except aiohttp.ClientConnectorCertificateError:
-            return f"its certificate is not that of {self._peer}, issued by this cluster's authority"
-        except aiohttp.ClientSSLError as error:
-            return f"no TLS connection ({_tls_reason(error)})"
+        except aiohttp.ClientConnectorCertificateError as error:
+            reason = getattr(error.certificate_error, "verify_message", error.certificate_error)
+            return f"its certificate is not that of {self._peer}, issued by this cluster's authority ({reason})"
         except TimeoutError:
             return "it did not answer in time"
         except (aiohttp.ClientError, OSError) as error:
-            return _tls_reason(error)
+            return _describe(error)
 
     async def _post(self, session: aiohttp.ClientSession, message: bytes) -> str:
         limits = aiohttp.ClientTimeout(total=time_allowed_s(len(message)), sock_connect=_CONNECT_S)
@@ -148,9 +148,15 @@ class Link:
             _log.info("mesh: %s (%s) is reached again", self._peer, self._address)
 
 
-def _tls_reason(error: Exception) -> str:
-    """Say in words what OpenSSL or the system reports; a peer's alert means that it refused our certificate."""
-    text = str(error)
-    if "alert" in text.lower():
-        return "it refuses this node's certificate; both must be issued by the same authority and be valid"
-    return text or type(error).__name__
+def _describe(error: Exception) -> str:
+    """Say in words what the system reports.
+
+    A peer that refuses our certificate says so only after the handshake (TLS 1.3), and its alert is mostly lost in the
+    connection's end: so whoever reads of a broken connection is told what it may mean.
+    """
+    if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError):
+        number, text = error.os_error.errno or 0, error.os_error.strerror or str(error.os_error)
+        # asyncio puts its own words in place of the system's; a name that can't be resolved has a negative number.
+        return os.strerror(number) if number > 0 else text
+    text = str(error) or type(error).__name__
+    return f"the connection broke ({text}); it may refuse this node's certificate: see p2pfl-node pki show"

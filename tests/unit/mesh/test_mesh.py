@@ -99,16 +99,22 @@ async def test_messages_arrive_in_order_with_the_senders_name(town: Town) -> Non
         assert await town.inboxes["node1"].holds(50) == [("node0", ResignWanted(term)) for term in range(50)]
 
 
-async def test_a_broadcast_reaches_all_and_the_sender_if_it_wants(town: Town) -> None:
+async def test_a_broadcast_reaches_all_peers_or_those_it_is_for(town: Town) -> None:
     message = Sealed(bytes(1_600_000))
     async with town.mesh("node0") as sender, town.mesh("node1"), town.mesh("node2"):
         sender.broadcast(message)
-        sender.broadcast(message, include_self=True)
-        assert town.inboxes["node0"].messages == [], "never called before broadcast has returned"
-        for name, count in (("node0", 1), ("node1", 2), ("node2", 2)):
-            assert await town.inboxes[name].holds(count) == [("node0", message)] * count
+        sender.broadcast(message, to=["node2"])
+        assert await town.inboxes["node1"].holds(1) == [("node0", message)]
+        assert await town.inboxes["node2"].holds(2) == [("node0", message)] * 2
+    assert len(town.inboxes["node1"].messages) == 1
+    assert town.inboxes["node0"].messages == []
+
+
+async def test_what_a_node_sends_to_itself_arrives_later_and_not_at_once(town: Town) -> None:
+    async with town.mesh("node0") as sender:
         sender.send("node0", ResignWanted(1))
-        assert (await town.inboxes["node0"].holds(2))[1] == ("node0", ResignWanted(1))
+        assert town.inboxes["node0"].messages == []
+        assert await town.inboxes["node0"].holds(1) == [("node0", ResignWanted(1))]
 
 
 async def test_closing_sends_what_is_queued(town: Town) -> None:
@@ -129,7 +135,7 @@ async def test_a_peer_that_is_down_is_told_of_once_and_once_when_it_is_back(
             sender.send("node1", ResignWanted(term))
         await _until(lambda: sender.lost["node1"] == 5)
         assert lines("can't be reached") == 1
-        assert "node1" in sender.unreachable
+        assert sender.unreachable == {"node1": "Connection refused"}
         identity = town.identity("node1")
         async with town.mesh("node1", identity):
             sender.send("node1", ResignWanted(7))
