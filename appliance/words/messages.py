@@ -217,4 +217,13 @@ def _decode(decoder: msgspec.msgpack.Decoder[T], content: bytes | bytearray) -> 
     try:
         return decoder.decode(content)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RemoteError(f"not a message of the protocol: {error}") from None
+        raise RemoteError(f"not a message of the protocol{_quotable(str(error))}") from None
+
+
+def _quotable(problem: str) -> str:
+    """Return those of msgspec's sentences that name our types and fields only.
+
+    Others quote the peer's bytes (an unknown field's name) or positions in them: a hostile peer could write into the
+    log, and each message would be a new reason there.
+    """
+    return f": {problem}" if problem.startswith(("Expected `", "Object missing required field")) else ""

@@ -4,6 +4,7 @@ import contextlib
 import json
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,3 +62,23 @@ def test_rubbish_and_deep_nesting_are_refused(content: bytes) -> None:
     for decode in DECODERS.values():
         with pytest.raises(RemoteError):
             decode(content)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        {"type": "line\nbreak"},
+        {"type": "ResignWanted", "term": 1, "line\nbreak": 1},
+        {"type": "ResignWanted", "term": "line\nbreak"},
+        {"type": "Stored", "term": 1, "round": 1, "digest": "line\nbreak"},
+    ],
+)
+def test_a_refusal_never_quotes_the_peer(hostile: dict[str, object]) -> None:
+    with pytest.raises(RemoteError) as refusal:
+        messages.decode_mesh(msgspec.msgpack.encode(hostile))
+    assert "line" not in refusal.value.reason
+
+
+def test_a_refusal_names_the_field_that_is_wrong() -> None:
+    with pytest.raises(RemoteError, match=r"Expected `int`, got `str` - at `\$\.term`"):
+        messages.decode_mesh(msgspec.msgpack.encode({"type": "ResignWanted", "term": "1"}))
