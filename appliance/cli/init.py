@@ -5,7 +5,6 @@ from pathlib import Path
 import click
 
 from appliance.node.cluster import ClusterPlan, create_cluster
-from appliance.words.errors import OperatorError
 from appliance.words.settings import Data
 
 
@@ -65,10 +64,7 @@ def init(
     """Make a ready cluster in DIR: authority, and for each node its configuration, keys and share of the data."""
     source = Data(source="mnist" if data[0] == "mnist" else "digits", path=data[1], alpha=alpha, seed=seed)
     plan = ClusterPlan(nodes=nodes, hosts=hosts, base_port=base_port, name=name, data=source)
-    try:
-        files = create_cluster(folder, plan)
-    except OperatorError as error:
-        raise click.ClickException(str(error)) from None
+    files = create_cluster(folder, plan)
     click.echo(
         f"{folder}: the cluster {name}, {nodes} node{'s' if nodes > 1 else ''}\n"
         f"Start each node, here or with its folder copied to its own machine:\n"

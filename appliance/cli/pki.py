@@ -15,17 +15,7 @@ from appliance.words.errors import OperatorError
 _FILE = click.Path(path_type=Path)
 
 
-class _PlainErrors(click.Group):
-    """A group whose commands show an operator's mistake as one sentence, exit 1."""
-
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except OperatorError as error:
-            raise click.ClickException(str(error)) from None
-
-
-@click.group(cls=_PlainErrors)
+@click.group()
 def pki() -> None:
     """Certificates of the cluster: show a node's, make a request, issue."""
 

@@ -6,18 +6,20 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from appliance.cli.init import init
-from appliance.cli.pki import pki
+from appliance.cli.main import main
 from appliance.node.cluster import ClusterPlan, create_cluster
 from appliance.node.config import load
 from appliance.node.template import render
 from appliance.pki.identity import NodeIdentity, read_guarded
-from appliance.words.errors import OperatorError
 from appliance.words.settings import Data, Rounds, Training
 
 
 def _init(*arguments: object) -> Result:
-    return CliRunner().invoke(init, [str(argument) for argument in arguments])
+    return CliRunner().invoke(main, ["init", *(str(argument) for argument in arguments)])
+
+
+def _pki(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["pki", *(str(argument) for argument in arguments)])
 
 
 def _contents(folder: Path) -> dict[Path, bytes]:
@@ -140,27 +142,32 @@ def test_a_rendered_configuration_reads_back_as_it_was(tmp_path: Path) -> None:
 
 def test_a_new_nodes_certificate_comes_from_a_request(tmp_path: Path) -> None:
     _init(tmp_path / "c", "--nodes", 1)
-    runner = CliRunner()
-    assert runner.invoke(pki, ["csr", "node1", str(tmp_path / "new")]).exit_code == 0
+    assert _pki("csr", "node1", tmp_path / "new").exit_code == 0
     assert stat.S_IMODE((tmp_path / "new" / "node.key").stat().st_mode) == 0o600
-    issue = ["issue", "--ca", str(tmp_path / "c" / "ca"), str(tmp_path / "new" / "node.csr")]
-    result = runner.invoke(pki, issue)
+    issue = ["issue", "--ca", tmp_path / "c" / "ca", tmp_path / "new" / "node.csr"]
+    result = _pki(*issue)
     assert result.exit_code == 0, result.output
     assert "node1, valid until" in result.output
-    again = runner.invoke(pki, issue)
-    assert (again.exit_code, again.stderr.count("\n")) == (1, 1)
-    assert "never overwritten" in again.stderr
-    shown = runner.invoke(pki, ["show", "--config", str(tmp_path / "c" / "node0" / "node.toml")])
+    before = _contents(tmp_path)
+    for again in (_pki(*issue), _pki("csr", "node1", tmp_path / "new")):
+        assert (again.exit_code, again.stderr.count("\n")) == (1, 1)
+        assert "never overwritten" in again.stderr
+    assert _contents(tmp_path) == before
+    shown = _pki("show", "--config", tmp_path / "c" / "node0" / "node.toml")
     assert "authority of p2pfl: valid until" in shown.output
     assert "node0: valid until" in shown.output
 
 
-def test_a_request_is_not_issued_by_an_authority_whose_key_is_open(tmp_path: Path) -> None:
+def test_an_authority_whose_key_others_can_read_issues_nothing(tmp_path: Path) -> None:
     create_cluster(tmp_path / "c", ClusterPlan(nodes=1))
     (tmp_path / "c" / "ca" / "ca.key").chmod(0o644)
-    CliRunner().invoke(pki, ["csr", "node1", str(tmp_path / "new")])
-    result = CliRunner().invoke(pki, ["issue", "--ca", str(tmp_path / "c" / "ca"), str(tmp_path / "new" / "node.csr")])
+    _pki("csr", "node1", tmp_path / "new")
+    result = _pki("issue", "--ca", tmp_path / "c" / "ca", tmp_path / "new" / "node.csr")
     assert result.exit_code == 1
     assert "chmod 600" in result.stderr
-    with pytest.raises(OperatorError):
-        read_guarded(tmp_path / "c" / "ca" / "ca.key")
+    assert not (tmp_path / "new" / "node.pem").exists()
+
+
+def test_a_name_that_is_none_leaves_no_key(tmp_path: Path) -> None:
+    assert _pki("csr", "10.0.0.1", tmp_path / "new").exit_code == 1
+    assert list(tmp_path.iterdir()) == []
