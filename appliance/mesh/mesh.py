@@ -88,6 +88,11 @@ class Mesh:
                 link.put(content)
 
     @property
+    def peers(self) -> Collection[NodeName]:
+        """All other members."""
+        return self._links.keys()
+
+    @property
     def unreachable(self) -> dict[NodeName, str]:
         """The peers that the last message did not reach, each with the reason in words."""
         return {peer: link.problem for peer, link in self._links.items() if link.problem}

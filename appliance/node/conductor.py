@@ -1,13 +1,11 @@
 """Drives a node: events of the shells into the core, and the core's actions out to the shells, in their order."""
 
-import asyncio
 import contextlib
 import functools
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import msgspec
 
@@ -19,6 +17,7 @@ from appliance.mesh.mesh import Mesh
 from appliance.node.aggregator_work import AggregatorWork, seal_model
 from appliance.node.core import NodeCore
 from appliance.node.elections import Elections
+from appliance.node.errands import Errands
 from appliance.node.participant_work import OpenedReceipt, ParticipantWork
 from appliance.node.worker import Worker
 from appliance.pki.identity import NodeIdentity
@@ -28,7 +27,7 @@ from appliance.rounds.collected import OpenedUpdate
 from appliance.rounds.participant import FinishedUpdate, short
 from appliance.storage.models import ModelStore
 from appliance.words.clock import Clock
-from appliance.words.errors import ApplianceError, RemoteError, StateError
+from appliance.words.errors import RemoteError, StateError
 from appliance.words.ids import Digest, Monotonic, NodeName, Term
 from appliance.words.messages import (
     Announcement,
@@ -44,8 +43,6 @@ from appliance.words.messages import (
     encode,
 )
 from appliance.words.models import GlobalModel, Metrics
-
-T = TypeVar("T")
 
 ENVELOPES_WAITING_PER_MEMBER = 4
 """Envelopes that may wait for the aggregator's thread, per member: more is a flood, and honest senders try again."""
@@ -72,18 +69,15 @@ class Shells:
 class Conductor:
     """One node at work. Its methods run on the event loop; slow work goes to the two threads, small work to others."""
 
-    def __init__(self, core: NodeCore, shells: Shells, elections: Elections, members: Sequence[NodeName]) -> None:
+    def __init__(self, core: NodeCore, shells: Shells, errands: Errands, elections: Elections) -> None:
         self._core = core
         self._shells = shells
         self._elections = elections
-        self._members = members
         self._announcement: Announcement | None = None
         self._leader_key_id = b""
         self._round_key = b""
         self._candidate_body: tuple[Digest, bytes] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.faults: dict[str, str] = {}
-        """What is wrong on this node itself, by area; shown in ``status`` until it is mended."""
+        self._errands = errands
 
     # --- events ------------------------------------------------------------------------------------------------------
 
@@ -100,14 +94,15 @@ class Conductor:
         self._do(self._core.role_changed(role, term, leader, self._now()))
         if was_leading and not self._core.is_leading:
             self._leader_key_id = b""
-            self._on_aggregator(self._shells.aggregator_work.end, _ignore)
+            self._errands.on_aggregator(self._shells.aggregator_work.end, _ignore)
 
     def on_committed(self, entries: Sequence[Entry]) -> None:
         """Consensus: entries are committed."""
         before = self._core.lineage.head
-        self._do(self._core.entries_committed(entries, self._now()))
+        actions = self._core.entries_committed(entries, self._now())
         head = self._core.lineage.head
         if head is not None and head is not before:
+            self._candidate_body = None
             log.info(
                 "round %d is committed: version %d, accuracy %.4f, loss %.4f, %d of %d updates, %s",
                 head.round,
@@ -118,6 +113,7 @@ class Conductor:
                 head.expected,
                 short(head.digest),
             )
+        self._do(actions)
 
     def on_message(self, peer: NodeName, message: MeshMessage) -> None:
         """The mesh: a message came from an authenticated peer.
@@ -150,12 +146,6 @@ class Conductor:
         """Hand over as soon as nothing is half done, if this node leads."""
         self._do(self._core.resign(self._now()))
 
-    async def close(self) -> None:
-        """End what runs beside the two threads."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
     # --- what the mesh brings ----------------------------------------------------------------------------------------
 
     def _on_statement(self, statement: LeaderStatement, body: bytes) -> None:
@@ -164,10 +154,9 @@ class Conductor:
                 log.info("%s announced its key for term %d", statement.leader, statement.term)
             if statement.leader == self._core.leader:
                 self._announcement = statement
-        if isinstance(statement, Candidate):
-            self._candidate_body = (statement.digest, body) if body else None
+        if isinstance(statement, Candidate) and body and statement.leader == self._core.leader:
+            self._candidate_body = (statement.digest, body)
         self._do(self._core.leader_said(statement, self._now(), with_body=bool(body)))
-        self._candidate_body = None
 
     def _on_sealed(self, peer: NodeName, envelope: bytes) -> None:
         """An envelope is for this node if its key is: the leader's, or a reply key that waits for its answer."""
@@ -175,13 +164,13 @@ class Conductor:
         if key_id == self._leader_key_id:
             if self._shells.aggregator.backlog >= self._most_waiting:
                 raise RemoteError("more envelopes came than can be opened")
-            self._on_aggregator(
+            self._errands.on_aggregator(
                 functools.partial(self._shells.aggregator_work.open, envelope),
                 self._opened,
                 functools.partial(self._refused, peer),
             )
         elif key_id in self._shells.participant_work.reply_keys:
-            self._aside(
+            self._errands.aside(
                 functools.partial(self._shells.participant_work.open_answer, envelope, key_id),
                 self._answered,
                 functools.partial(self._refused, peer),
@@ -189,7 +178,7 @@ class Conductor:
 
     @property
     def _most_waiting(self) -> int:
-        return ENVELOPES_WAITING_PER_MEMBER * len(self._members)
+        return ENVELOPES_WAITING_PER_MEMBER * (len(self._shells.mesh.peers) + 1)
 
     def _opened(self, content: OpenedUpdate | ModelRequest) -> None:
         if isinstance(content, OpenedUpdate):
@@ -197,7 +186,7 @@ class Conductor:
                 log.warning("an update for round %d is refused: %s", content.round, content.refusal)
             self._do(self._core.aggregator.opened_update(content, self._now()))
         else:
-            self._on_aggregator(functools.partial(self._shells.aggregator_work.serve, content), self._broadcast)
+            self._errands.on_aggregator(functools.partial(self._shells.aggregator_work.serve, content), self._broadcast)
 
     def _answered(self, answer: OpenedReceipt | Digest) -> None:
         if isinstance(answer, OpenedReceipt):
@@ -218,7 +207,7 @@ class Conductor:
     def _on_model_wanted(self, peer: NodeName, wanted: ModelWanted) -> None:
         """Only the leader may ask in the open, and only for what is here."""
         if peer == self._core.leader and wanted.digest in self._core.stored:
-            self._aside(
+            self._errands.aside(
                 functools.partial(
                     seal_model, self._shells.models, wanted.digest, wanted.public_key, self._core.term, 0
                 ),
@@ -229,10 +218,10 @@ class Conductor:
         if isinstance(error, RemoteError):
             log.warning("an envelope that %s delivered is refused: %s", peer, error.reason)
         else:
-            self._failed("mesh", error)
+            self._errands.failed("mesh", error)
 
     def _stored(self, digest: Digest) -> None:
-        self.faults.pop("state", None)
+        self._errands.mended("state")
         self._do(self._core.model_stored(digest, self._now()))
 
     # --- what the core asks for --------------------------------------------------------------------------------------
@@ -254,7 +243,7 @@ class Conductor:
             case do.Deliver() | do.Fetch() | do.Forget() | do.StoreCandidate() | do.AnswerStored():
                 self._carry_out_participant(action)
             case do.RemoveModels(digests):
-                self._aside(functools.partial(self._shells.models.remove, digests), _ignore)
+                self._errands.aside(functools.partial(self._shells.models.remove, digests), _ignore)
             case _:
                 self._carry_out_aggregator(action)
 
@@ -264,20 +253,16 @@ class Conductor:
         work, announcement = self._shells.participant_work, self._announcement
         match action:
             case do.Deliver() if announcement is not None:
-                self._aside(functools.partial(work.seal_update, action.update_id, announcement), self._broadcast)
+                self._errands.aside(
+                    functools.partial(work.seal_update, action.update_id, announcement), self._broadcast
+                )
             case do.Fetch() if announcement is not None:
                 log.info("asking the leader for model %s", short(action.digest))
-                self._aside(functools.partial(work.seal_request, action.digest, announcement), self._broadcast)
+                self._errands.aside(functools.partial(work.seal_request, action.digest, announcement), self._broadcast)
             case do.Forget():
-                self._aside(functools.partial(work.forget, action.update_id), _ignore)
+                self._errands.aside(functools.partial(work.forget, action.update_id), _ignore)
             case do.StoreCandidate():
-                digest = action.digest
-                body = self._candidate_body[1] if self._candidate_body is not None else b""
-                self._aside(
-                    functools.partial(work.store_candidate, body, self._round_key, digest),
-                    self._stored,
-                    functools.partial(self._candidate_unreadable, digest),
-                )
+                self._store_candidate(action.digest)
             case do.AnswerStored():
                 self._shells.mesh.send(action.to, action.answer)
 
@@ -285,15 +270,17 @@ class Conductor:
         work, core = self._shells.aggregator_work, self._core.aggregator
         match action:
             case do.MakeLeaderKey(term):
-                self._on_aggregator(functools.partial(work.begin, term), functools.partial(self._key_ready, term))
+                self._errands.on_aggregator(
+                    functools.partial(work.begin, term), functools.partial(self._key_ready, term)
+                )
             case do.StartCollecting(_, round_):
                 log.info("round %d is open", round_)
-                self._on_aggregator(functools.partial(work.start_round, round_), _ignore)
+                self._errands.on_aggregator(functools.partial(work.start_round, round_), _ignore)
             case do.Count(handle):
-                self._on_aggregator(functools.partial(work.count, handle), _ignore)
+                self._errands.on_aggregator(functools.partial(work.count, handle), _ignore)
             case do.Answer(handle, accepted, reason):
                 answer = functools.partial(work.answer, handle, accepted=accepted, reason=reason)
-                self._on_aggregator(answer, self._broadcast)
+                self._errands.on_aggregator(answer, self._broadcast)
             case do.CreateInitialModel(term):
                 self._make_candidate(term, 0, work.create_initial_model)
             case do.Aggregate(term, round_):
@@ -301,11 +288,11 @@ class Conductor:
             case do.ObtainModel(digest, peer):
                 log.info("asking %s for the committed model %s", peer, short(digest))
                 want = functools.partial(self._shells.participant_work.want_model, digest)
-                self._aside(want, functools.partial(self._shells.mesh.send, peer))
+                self._errands.aside(want, functools.partial(self._shells.mesh.send, peer))
             case do.Propose(model):
-                self._keep(self._propose(msgspec.structs.replace(model, committed_at=time.time())))
+                self._errands.keep(self._propose(msgspec.structs.replace(model, committed_at=time.time())))
             case do.HandOver():
-                self._keep(self._hand_over())
+                self._errands.keep(self._hand_over())
             case _:
                 raise AssertionError(f"no way to carry out {action}, in phase {core.phase}")
 
@@ -315,7 +302,7 @@ class Conductor:
             self._send_signed(action, b"")
             return
         seal = functools.partial(self._shells.aggregator_work.seal_candidate, action.statement.digest)
-        self._on_aggregator(seal, functools.partial(self._send_signed, action))
+        self._errands.on_aggregator(seal, functools.partial(self._send_signed, action))
 
     def _send_signed(self, action: do.Say, body: bytes) -> None:
         payload = encode(action.statement)
@@ -345,21 +332,31 @@ class Conductor:
         )
 
     def _trained(self, kept: FinishedUpdate | None) -> None:
-        self.faults.pop("training", None)
+        self._errands.mended("training")
         if kept is None:
             self._do(self._core.participant.training_stopped(self._now()))
         else:
             self._do(self._core.participant.trained(kept, self._now()))
 
     def _training_failed(self, base: Digest, error: Exception) -> None:
-        self._failed("training", error)
+        self._errands.failed("training", error)
         if not self._shells.models.has(base):
             self._core.models_dropped(frozenset({base}))
         self._do(self._core.participant.training_failed(str(error), self._now()))
 
+    def _store_candidate(self, digest: Digest) -> None:
+        held, body = self._candidate_body or ("", b"")
+        self._candidate_body = None
+        unreadable = functools.partial(self._candidate_unreadable, digest)
+        if held == digest:
+            store = functools.partial(self._shells.participant_work.store_candidate, body, self._round_key, digest)
+            self._errands.aside(store, self._stored, unreadable)
+        else:
+            unreadable(RemoteError("its body has not come"))
+
     def _candidate_unreadable(self, digest: Digest, error: Exception) -> None:
         if isinstance(error, StateError):
-            self._failed("state", error)
+            self._errands.failed("state", error)
         self._do(self._core.participant.candidate_unreadable(digest, self._now()))
 
     def _key_ready(self, term: Term, key: tuple[bytes, bytes]) -> None:
@@ -374,16 +371,16 @@ class Conductor:
             self._stored(digest)
             self._do(aggregator.aggregated(term, round_, digest, self._now()))
             evaluate = functools.partial(self._shells.aggregator_work.evaluate, digest)
-            self._on_aggregator(evaluate, evaluated, failed)
+            self._errands.on_aggregator(evaluate, evaluated, failed)
 
         def evaluated(metrics: Metrics) -> None:
             self._do(aggregator.evaluated(term, round_, metrics, self._now()))
 
         def failed(error: Exception) -> None:
-            self._failed("aggregation", error)
+            self._errands.failed("aggregation", error)
             self._do(aggregator.aggregation_failed(term, round_, str(error), self._now()))
 
-        self._on_aggregator(make, made, failed)
+        self._errands.on_aggregator(make, made, failed)
 
     async def _propose(self, model: GlobalModel) -> None:
         if await self._shells.consensus.propose(msgspec.msgpack.encode(model)) is None:
@@ -393,51 +390,8 @@ class Conductor:
         if not await self._shells.consensus.resign():
             self._do(self._core.hand_over_declined(self._now()))
 
-    # --- threads -----------------------------------------------------------------------------------------------------
-
     def _now(self) -> Monotonic:
         return self._shells.clock()
-
-    def _on_aggregator(
-        self, work: Callable[[], T], done: Callable[[T], object], failed: Callable[[Exception], None] | None = None
-    ) -> None:
-        fallback = functools.partial(self._failed, "aggregation")
-        self._shells.aggregator.submit(work, done, failed or fallback)
-
-    def _aside(
-        self, work: Callable[[], T], done: Callable[[T], object], failed: Callable[[Exception], None] | None = None
-    ) -> None:
-        """Do small work on a spare thread: it must not wait behind training."""
-        self._keep(self._run_aside(work, done, failed or functools.partial(self._failed, "state")))
-
-    async def _run_aside(
-        self, work: Callable[[], T], done: Callable[[T], object], failed: Callable[[Exception], None]
-    ) -> None:
-        try:
-            result = await asyncio.to_thread(work)
-        except Exception as error:  # a failure is judged by its owner, and never ends the node
-            failed(error)
-        else:
-            done(result)
-
-    def _keep(self, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            loop = asyncio.get_running_loop()
-            loop.call_exception_handler({"message": "work beside the threads failed", "exception": error})
-
-    def _failed(self, area: str, error: Exception) -> None:
-        """Note what is wrong on this node: in the log once, in ``status`` until it is mended."""
-        expected = isinstance(error, ApplianceError)
-        text = str(error) if expected else f"{type(error).__name__}: {error}"
-        if self.faults.get(area) != text:
-            self.faults[area] = text
-            log.error("%s: %s", area, text, exc_info=None if expected else error)
 
 
 def _ignore(_: object) -> None:

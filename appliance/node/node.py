@@ -20,12 +20,13 @@ from appliance.node.conductor import Conductor, Shells
 from appliance.node.config import Config
 from appliance.node.core import NodeCore
 from appliance.node.elections import Elections
+from appliance.node.errands import Errands
 from appliance.node.participant_work import ParticipantWork
 from appliance.node.patience import Patience
 from appliance.node.status import PeerWatch, status_of, summary, waits
 from appliance.node.worker import Worker
 from appliance.operator_api.server import operator_api
-from appliance.operator_api.views import Status
+from appliance.operator_api.views import Status, UpdateView
 from appliance.pki.identity import NodeIdentity
 from appliance.pki.statements import StatementVerifier
 from appliance.rounds.participant import FinishedUpdate
@@ -59,6 +60,7 @@ class Node:
         core: NodeCore,
         shells: Shells,
         conductor: Conductor,
+        faults: dict[str, str],
         elections: Elections,
         pool: KeyPool,
     ) -> None:
@@ -66,6 +68,7 @@ class Node:
         self._core = core
         self._shells = shells
         self._conductor = conductor
+        self._faults = faults
         self._elections = elections
         self._pool = pool
         self._started = shells.clock()
@@ -85,8 +88,17 @@ class Node:
             expires_at=self._shells.identity.expires_at,
             turns=self._shells.consensus.status().turns,
             reply_keys_ready=self._pool.level,
-            faults=self._conductor.faults,
+            progress=self._shells.participant_work.progress,
+            update=self._latest_update(),
+            faults=self._faults,
         )
+
+    def _latest_update(self) -> UpdateView | None:
+        latest = self._shells.participant_work.latest
+        if latest is None:
+            return None
+        round_, samples, metrics = latest
+        return UpdateView(round_, samples, metrics.accuracy, metrics.loss)
 
     def lineage(self) -> list[GlobalModel]:
         """Return the committed global models, oldest first."""
@@ -263,9 +275,12 @@ async def _node(config: Config, clock: Clock) -> AsyncIterator[Node]:
             now=clock(),
         )
         elections = Elections(config.node)
-        conductor = relay.target = Conductor(core, shells, elections, sorted(config.cluster.members))
-        stack.push_async_callback(conductor.close)
-        yield Node(config, core=core, shells=shells, conductor=conductor, elections=elections, pool=pool)
+        errands = Errands(shells.aggregator)
+        stack.push_async_callback(errands.close)
+        conductor = relay.target = Conductor(core, shells, errands, elections)
+        yield Node(
+            config, core=core, shells=shells, conductor=conductor, faults=errands.faults, elections=elections, pool=pool
+        )
 
 
 class _Relay:

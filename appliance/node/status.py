@@ -7,9 +7,10 @@ from typing import Literal
 from appliance import __version__
 from appliance.consensus.ready import Role
 from appliance.node.core import NodeCore
-from appliance.operator_api.views import CertificateView, ModelView, Status, WaitingView
+from appliance.operator_api.views import CertificateView, ModelView, Status, UpdateView, WaitingView
 from appliance.rounds.actions import Waiting
 from appliance.rounds.collected import Phase
+from appliance.rounds.participant import Step
 from appliance.words.ids import Monotonic, NodeName
 
 SECONDS_A_DAY = 86_400.0
@@ -87,6 +88,8 @@ def status_of(
     expires_at: datetime,
     turns: Mapping[NodeName, int],
     reply_keys_ready: int,
+    progress: float,
+    update: UpdateView | None,
     faults: Mapping[str, str],
 ) -> Status:
     """Return the whole state of a node."""
@@ -105,6 +108,8 @@ def status_of(
         ready=core.leader is not None,
         version=__version__,
         summary=summary(core, peers),
+        progress=progress if core.participant.step is Step.TRAINING else None,
+        update=update,
         waiting=[view(who, wait, now) for who, wait in waits(core, peers, now)],
         turns=dict(turns),
         reply_keys_ready=reply_keys_ready,

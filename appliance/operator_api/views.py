@@ -26,6 +26,15 @@ class WaitingView(Struct, frozen=True):
     until_s: float | None
 
 
+class UpdateView(Struct, frozen=True):
+    """This node's own newest finished update: what the paper's Table I lists of each participant."""
+
+    round: Round
+    samples: int
+    accuracy: float
+    loss: float
+
+
 class CertificateView(Struct, frozen=True):
     """How long this node's certificate is good for."""
 
@@ -34,7 +43,21 @@ class CertificateView(Struct, frozen=True):
 
 
 class Status(Struct, frozen=True):
-    """The answer of ``/v1/status``."""
+    """The answer of ``/v1/status``.
+
+    Attributes:
+        role, leader, term: as consensus on this node has them.
+        round: the one that is open, or the one to come.
+        model: the newest committed one.
+        ready: the node leads, or follows a leader.
+        summary: one line for people.
+        progress: share of the training under way that is done; None when none is.
+        update: this node's newest finished update since it started; None before the first.
+        waiting: all that the node waits for.
+        turns: how often each node was elected, by the consensus log.
+        reply_keys_ready: RSA keys made ahead.
+        faults: what is wrong on this node itself, a sentence each.
+    """
 
     node: NodeName
     role: Literal["leader", "follower", "candidate"]
@@ -49,6 +72,8 @@ class Status(Struct, frozen=True):
     ready: bool
     version: str
     summary: str
+    progress: float | None
+    update: UpdateView | None
     waiting: list[WaitingView]
     turns: dict[NodeName, int]
     reply_keys_ready: int

@@ -115,7 +115,7 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class StoreCandidate:
-    """Open the candidate's body with the round key and make it durable; answer with ``model_stored``, or with
+    """Open the body that came with the candidate and make it durable; answer with ``model_stored``, or with
     ``candidate_unreadable``."""
 
     digest: Digest

@@ -68,11 +68,12 @@ class Participant:
         self._announcement: Announcement | None = None
         self._opening: Opening | None = None
         self._candidate: Candidate | None = None
+        self._has_body = False
         self._training: tuple[Round, Digest] | None = None
         self._stopping = False
         self._training_retry = Retry(first_s=TRAINING_RETRY_S, most_s=300.0)
         self._receipt: _Receipt | None = None
-        self._fetch = Retry(first_s=2.0, most_s=30.0)
+        self._fetch = Retry(first_s=3.0, most_s=30.0)
         self._fetching: Digest | None = None
         self._delivery = Retry(first_s=3.0, most_s=30.0)
         self._delivering: tuple[bytes, bytes] | None = None
@@ -132,12 +133,16 @@ class Participant:
     def candidate(self, candidate: Candidate, now: Monotonic, *, with_body: bool) -> list[ParticipantAction]:
         """The leader asks that an aggregated model be made durable (invariant 3)."""
         self._candidate = candidate
+        self._has_body = with_body
         if candidate.digest in self._stored:
             self._answer_stored(candidate)
         elif with_body and self._receipt is not None:
             self._actions.append(StoreCandidate(candidate.digest))
         else:
             self._fetch_model(candidate.digest)
+            if with_body and self._step is Step.DELIVERING:
+                # The receipt with the round key is on its way, often just behind: give it a moment.
+                self._fetch.schedule(now)
         return self._advance(now)
 
     def candidate_unreadable(self, digest: Digest, now: Monotonic) -> list[ParticipantAction]:
@@ -186,6 +191,7 @@ class Participant:
     ) -> list[ParticipantAction]:
         """A receipt was opened; ``key_id`` is the leader key that the update was sealed to."""
         if self._kept is not None and update_id == self._kept.update_id:
+            self._open_waiting_candidate()
             known = self._receipt is not None and self._receipt.key_id == key_id
             self._receipt = _Receipt(update_id, key_id, accepted, reason)
             if not accepted and not known:
@@ -267,6 +273,12 @@ class Participant:
             self._delivery.schedule(now)
             self._actions.append(Deliver(kept.update_id))
         return Step.DELIVERING
+
+    def _open_waiting_candidate(self) -> None:
+        """The first receipt brings the round key, and the candidate's body may be here already."""
+        candidate = self._candidate
+        if candidate is not None and self._has_body and self._receipt is None and candidate.digest not in self._stored:
+            self._actions.append(StoreCandidate(candidate.digest))
 
     def _fetch_model(self, digest: Digest) -> None:
         if self._fetching != digest:

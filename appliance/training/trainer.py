@@ -51,6 +51,7 @@ class Trainer:
     Attributes:
         layout: the tensors that every model of this task must have.
         samples: training samples in the shard.
+        epochs: passes over the shard in one round.
     """
 
     def __init__(self, settings: Training, shard: Shard) -> None:
@@ -59,6 +60,7 @@ class Trainer:
         self._images, self._labels = _tensors(shard.training)
         self._held_out_images, self._held_out_labels = _tensors(shard.held_out)
         self.samples = len(shard.training)
+        self.epochs = settings.epochs
         self.layout = _layout_of(_empty_network())
         torch.set_num_threads(settings.threads)
 

@@ -1,0 +1,81 @@
+"""Work off the event loop, with somebody who takes each result and each failure."""
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable, Coroutine
+from typing import TypeVar
+
+from appliance.node.worker import Worker
+from appliance.words.errors import ApplianceError
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class Errands:
+    """Sends work to the aggregator's thread or to a spare one, and owns what runs meanwhile.
+
+    Attributes:
+        faults: what is wrong on this node itself, by area; shown in ``status`` until it is mended.
+    """
+
+    def __init__(self, aggregator: Worker) -> None:
+        """``aggregator``: the thread whose work must stay in order."""
+        self._aggregator = aggregator
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.faults: dict[str, str] = {}
+
+    def on_aggregator(
+        self, work: Callable[[], T], done: Callable[[T], object], failed: Callable[[Exception], None] | None = None
+    ) -> None:
+        """Do work on the aggregator's thread, after what was sent there before."""
+        self._aggregator.submit(work, done, failed or functools.partial(self.failed, "aggregation"))
+
+    def aside(
+        self, work: Callable[[], T], done: Callable[[T], object], failed: Callable[[Exception], None] | None = None
+    ) -> None:
+        """Do small work on a spare thread: it must not wait behind training."""
+        self.keep(self._aside(work, done, failed or functools.partial(self.failed, "state")))
+
+    async def _aside(
+        self, work: Callable[[], T], done: Callable[[T], object], failed: Callable[[Exception], None]
+    ) -> None:
+        try:
+            result = await asyncio.to_thread(work)
+        except Exception as error:  # a failure is judged by its owner, and never ends the node
+            failed(error)
+        else:
+            done(result)
+
+    def keep(self, work: Coroutine[object, object, None]) -> None:
+        """Run a coroutine to its end; an exception that it raises is a bug, and ends the node."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            loop = asyncio.get_running_loop()
+            loop.call_exception_handler({"message": "work beside the threads failed", "exception": error})
+
+    def failed(self, area: str, error: Exception) -> None:
+        """Note what is wrong on this node: in the log once, in ``status`` until it is mended."""
+        expected = isinstance(error, ApplianceError)
+        text = str(error) if expected else f"{type(error).__name__}: {error}"
+        if self.faults.get(area) != text:
+            self.faults[area] = text
+            log.error("%s: %s", area, text, exc_info=None if expected else error)
+
+    def mended(self, area: str) -> None:
+        """What was wrong in this area works again."""
+        if self.faults.pop(area, None) is not None:
+            log.info("%s: works again", area)
+
+    async def close(self) -> None:
+        """End what still runs."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
