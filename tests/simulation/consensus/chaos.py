@@ -40,6 +40,9 @@ def _trouble(world: World, chance: random.Random) -> None:
         disk=chance.choice([0.001, 0.01, 0.1]),
         ambush=chance.choice([0.0, 0.3, 0.8]),
     )
+    if chance.random() < 0.3:
+        # Leaders that die young and come back: the tails of many terms, in which figure 8 hides.
+        world.faults.ambush, world.faults.revive = 0.95, chance.choice([0.2, 1.0])
     kinds = ["crash", "crash", "restart", "restart", "cut", "isolate", "split", "heal links", "pause"]
     kinds = chance.sample(kinds, chance.randint(3, len(kinds)))
     proposals = 0

@@ -31,6 +31,7 @@ class Faults:
         loss, duplication, late: chances of a message to be lost, to come twice, to come a second late.
         delay, disk: seconds that a message takes at most, and a write on average.
         ambush: chance of a new leader to be given proposals, and to crash while they are on their way (figure 8).
+        revive: seconds after which a crashed node is started again, on average; None: only when it is asked for.
     """
 
     loss: float = 0.0
@@ -39,6 +40,7 @@ class Faults:
     delay: float = 0.001
     disk: float = 0.002
     ambush: float = 0.0
+    revive: float | None = None
 
 
 @dataclass(slots=True)
@@ -137,6 +139,9 @@ class World:
             self.witness.on_saved(name)
         else:
             self._say(f"{name} crashes")
+        if self.faults.revive is not None:
+            after = self.random.expovariate(1 / self.faults.revive)
+            self.at(self.now + after, lambda: None if name in self.running else self.start(name))
 
     def pause(self, name: NodeName, seconds: float) -> None:
         """Give a node no processor for a while; what arrives meanwhile waits."""
@@ -234,7 +239,8 @@ class World:
 
     def _ambush(self, name: NodeName, process: Process) -> None:
         def propose() -> None:
-            data = self.random.randbytes(4) + bytes(self.random.choice([0, 1000]))
+            # Large ones, so that a new leader's own entry needs a message after those of former terms.
+            data = self.random.randbytes(4) + bytes(self.random.choice([0, 1000, 1020]))
             self.ask(name, lambda raft, now: raft.propose(data, now))
 
         def crash() -> None:
@@ -242,9 +248,9 @@ class World:
                 self.crash(name)
 
         window = 2 * self.faults.delay + 3 * self.faults.disk
-        for _ in range(self.random.randint(0, 4)):
+        for _ in range(self.random.randint(0, 6)):
             self.at(self.now + self.random.uniform(0, window), propose)
-        self.at(self.now + self.random.uniform(0, 2 * window), crash)
+        self.at(self.now + self.random.uniform(0, 1.5) * window, crash)
 
     @staticmethod
     def _write_steps(disk: Disk, ready: Ready) -> Iterator[Callable[[], None]]:

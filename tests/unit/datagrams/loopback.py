@@ -1,0 +1,94 @@
+"""A cluster of drivers on loopback, and waiting for a condition with a bound."""
+
+import asyncio
+import contextlib
+import random
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from appliance.consensus.messages import Entry
+from appliance.consensus.ready import Role
+from appliance.datagrams.driver import ConsensusDriver
+from appliance.words.clock import system_clock
+from appliance.words.ids import NodeName, Term
+from appliance.words.settings import Cluster, Consensus, Member
+
+SECRET = bytes(range(32))
+
+
+def free_cluster(size: int) -> Cluster:
+    """Return a cluster whose UDP ports were free a moment ago."""
+    with contextlib.ExitStack() as stack:
+        members = {}
+        for name in [f"node{i}" for i in range(size)]:
+            probe = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            probe.bind(("127.0.0.1", 0))
+            members[name] = Member(host="127.0.0.1", consensus_port=probe.getsockname()[1])
+        return Cluster(name="test", members=members)
+
+
+async def until(condition: Callable[[], bool], bound: float = 20.0) -> None:
+    """Return when a condition holds; it is looked at each time the loop was given away."""
+    async with asyncio.timeout(bound):
+        while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
+            await asyncio.sleep(0.005)
+
+
+class Node:
+    """One driver, what it told, and its end."""
+
+    def __init__(self, cluster: Cluster, name: NodeName, folder: Path, secret: bytes = SECRET) -> None:
+        self.committed: list[Entry] = []
+        self.roles: list[tuple[Role, Term, NodeName | None]] = []
+        self.driver = ConsensusDriver(
+            me=name,
+            cluster=cluster,
+            settings=Consensus(),
+            folder=folder / name,
+            secret=secret,
+            random=random.Random(name),
+            clock=system_clock,
+            on_committed=self.committed.extend,
+            on_role=lambda role, term, leader: self.roles.append((role, term, leader)),
+        )
+
+    @property
+    def data(self) -> list[bytes]:
+        return [entry.data for entry in self.committed if entry.kind == "data"]
+
+    @property
+    def settled(self) -> bool:
+        return self.driver.status().settled
+
+
+class Loopback:
+    """Nodes that can be started and stopped one by one; an async context manager that stops what is left."""
+
+    def __init__(self, size: int, folder: Path) -> None:
+        self.cluster = free_cluster(size)
+        self.folder = folder
+        self.nodes: dict[NodeName, Node] = {}
+
+    async def __aenter__(self) -> "Loopback":
+        for name in self.cluster.members:
+            await self.start(name)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for name in list(self.nodes):
+            await self.stop(name)
+
+    async def start(self, name: NodeName, secret: bytes = SECRET) -> Node:
+        node = Node(self.cluster, name, self.folder, secret)
+        await node.driver.__aenter__()
+        self.nodes[name] = node
+        return node
+
+    async def stop(self, name: NodeName) -> None:
+        await self.nodes.pop(name).driver.__aexit__(None, None, None)
+
+    async def leader(self) -> NodeName:
+        """Wait for a settled leader."""
+        await until(lambda: any(node.settled for node in self.nodes.values()))
+        return next(name for name, node in self.nodes.items() if node.settled)

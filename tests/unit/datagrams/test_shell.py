@@ -1,0 +1,121 @@
+"""UDP: what is refused is counted and told once a minute; what is unreachable ends nothing."""
+
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+
+from appliance.datagrams.sealing import Refusal, Sealer
+from appliance.datagrams.shell import LOG_EVERY, Datagrams
+from appliance.words.errors import OperatorError
+from appliance.words.ids import Monotonic, NodeName
+from appliance.words.settings import Cluster, Member
+from tests.unit.datagrams.loopback import SECRET, free_cluster, until
+
+pytestmark = pytest.mark.timeout(30)
+
+
+class Receiver:
+    """node0's port, and what came."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.came: list[tuple[NodeName, bytes]] = []
+        self.now = 1000.0
+        self.cluster = cluster
+        self.datagrams = Datagrams(
+            cluster=cluster,
+            me="node0",
+            secret=SECRET,
+            boot=1,
+            on_message=lambda sender, content: self.came.append((sender, content)),
+            clock=lambda: Monotonic(self.now),
+        )
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    receiver = Receiver(free_cluster(2))
+    async with receiver.datagrams:
+        yield receiver
+
+
+def throw(cluster: Cluster, *datagrams: bytes) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for datagram in datagrams:
+            sender.sendto(datagram, ("127.0.0.1", cluster.members["node0"].consensus_port))
+
+
+def sealer(me: NodeName = "node1", secret: bytes = SECRET) -> Sealer:
+    return Sealer(cluster="test", me=me, peers=["node0"], secret=secret, boot=1)
+
+
+async def test_what_is_refused_is_counted_by_reason(receiver: Receiver) -> None:
+    good = sealer().seal("node0", b"good")
+    wrong = sealer(secret=bytes(32)).seal("node0", b"wrong")
+    throw(receiver.cluster, b"", b"garbage", bytes(60_000), wrong, sealer("stranger").seal("node0", b"x"), good, good)
+    await until(lambda: receiver.datagrams.refused.total() == 6)
+    assert receiver.came == [("node1", b"good")]
+    assert receiver.datagrams.refused == {
+        (None, Refusal.GARBAGE): 3,
+        (None, Refusal.UNKNOWN_SENDER): 1,
+        ("node1", Refusal.WRONG_SECRET): 1,
+        ("node1", Refusal.REPLAY): 1,
+    }
+
+
+async def test_a_reason_is_told_once_a_minute(receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    for expected in (1, 1, 2):
+        count = receiver.datagrams.refused.total()
+        throw(receiver.cluster, sealer(secret=bytes(32)).seal("node0", b"x"))
+        await until(lambda count=count: receiver.datagrams.refused.total() > count)  # type: ignore[misc]
+        assert len(caplog.messages) == expected
+        receiver.now += LOG_EVERY / 2
+    assert caplog.messages[0] == (
+        "consensus datagrams from node1 (127.0.0.1) can't be opened: its cluster secret differs from ours"
+    )
+
+
+async def test_a_closed_port_ends_nothing(receiver: Receiver) -> None:
+    for _ in range(50):
+        receiver.datagrams.send("node1", b"nobody hears")
+    throw(receiver.cluster, sealer().seal("node0", b"alive"))
+    await until(lambda: receiver.came == [("node1", b"alive")])
+
+
+async def test_a_port_in_use_names_the_key(receiver: Receiver) -> None:
+    with pytest.raises(OperatorError, match=r"set cluster\.members\.node0\.consensus_port"):
+        await Receiver(receiver.cluster).datagrams.__aenter__()
+
+
+async def test_a_host_that_is_not_found_is_looked_up_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("appliance.datagrams.shell.RESOLVE_EVERY", 0.01)
+    port = free_cluster(1).members["node0"].consensus_port
+    own = Member(host="127.0.0.1", consensus_port=port)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer, contextlib.ExitStack() as stack:
+        peer.bind(("127.0.0.1", 0))
+        peer.setblocking(False)
+        away = Member(host="peer.invalid", consensus_port=peer.getsockname()[1])
+        receiver = Receiver(Cluster(name="test", members={"node0": own, "node1": away}))
+        real = socket.getaddrinfo
+
+        def found_now(host: str, *rest: object, **named: object) -> object:
+            return real("127.0.0.1" if host == "peer.invalid" else host, *rest, **named)  # type: ignore[arg-type]
+
+        async with receiver.datagrams:
+            receiver.datagrams.send("node1", b"lost")
+            assert "peer.invalid of node1 can't be found" in caplog.text
+            stack.callback(monkeypatch.undo)
+            monkeypatch.setattr(socket, "getaddrinfo", found_now)
+
+            def arrived() -> bool:
+                receiver.datagrams.send("node1", b"found")
+                with contextlib.suppress(BlockingIOError):
+                    return bool(peer.recv(2000))
+                return False
+
+            await until(arrived)
