@@ -9,9 +9,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from appliance.cli.operator import NodeApi
 from appliance.cli.options import config_option
 from appliance.node.config import load
+from appliance.operator_api.client import NodeApi
 from appliance.operator_api.views import Status
 from appliance.words.errors import OperatorError
 
