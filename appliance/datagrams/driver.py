@@ -61,6 +61,8 @@ class ConsensusDriver:
             that are known to be committed. Entries without meaning to the caller (kind ``no-op``) are among them.
         on_role: called on the loop with role, term and leader whenever one of them changed.
 
+    An error that either of them raises ends the driver (``wait``), as a disk that fails does.
+
     Raises OperatorError on entry (StateError if it is the folder).
     """
 

@@ -165,8 +165,12 @@ class ConsensusLog:
 def _lock(folder: Path) -> int:
     path = folder / "lock"
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not folder.exists():
+            folder.mkdir(parents=True, mode=0o700)
+            fsync_folder(folder.parent)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except StateError:
+        raise
     except OSError as error:
         raise state_error("open", path, error) from error
     try:

@@ -19,6 +19,11 @@ class Disk:
     def holds(self, entry: Entry) -> bool:
         return len(self.entries) >= entry.index and self.entries[entry.index - 1] == entry
 
+    @property
+    def end(self) -> tuple[Term, Index]:
+        """What says how up-to-date the log is (5.4.1)."""
+        return (self.entries[-1].term if self.entries else 0), len(self.entries)
+
 
 class ViolationError(AssertionError):
     """An invariant was broken."""
@@ -39,16 +44,17 @@ class Witness:
 
     def on_stepped(self, node: NodeName, raft: Raft, ready: Ready, log: Sequence[Entry]) -> None:
         """Check a core right after it took in something. ``log`` is what its log was before, durably."""
-        if raft.role is Role.LEADER:
-            first = self._leaders.setdefault(raft.term, node)
-            require(first == node, f"election safety: {first} and {node} both lead term {raft.term}")
+        won = [change.term for change in ready.role_changes if change.role is Role.LEADER]
+        for term in won:
+            first = self._leaders.setdefault(term, node)
+            require(first == node, f"election safety: {first} and {node} both lead term {term}")
         kept = list(log[: ready.truncate_from - 1]) if ready.truncate_from is not None else list(log)
         previous = kept[-1].term if kept else 0
         for entry in ready.entries:
             known = self._entries.setdefault((entry.index, entry.term), (previous, entry))
             require(known == (previous, entry), f"log matching: two entries {entry.index} in term {entry.term}")
             previous = entry.term
-        if any(change.role is Role.LEADER for change in ready.role_changes):
+        if raft.role is Role.LEADER and raft.term in won:  # else it was over again in the same batch of messages
             whole = [*kept, *ready.entries]
             for entry, seen_in in zip(self.committed, self._seen_committed_in, strict=True):
                 has = len(whole) >= entry.index and whole[entry.index - 1] == entry
@@ -89,6 +95,7 @@ class Witness:
             require(entry.index == index, f"{node} applies entry {entry.index} in the place of {index}")
             if index > len(self.committed):
                 self._require_majority(entry)
+                self._require_safe(entry)
                 self.committed.append(entry)
                 self._seen_committed_in.append(term)
             require(self.committed[index - 1] == entry, f"state machine safety: {node} differs at {index}")
@@ -102,6 +109,17 @@ class Witness:
         holders = [name for name, disk in self.disks.items() if disk.holds(entry)]
         enough = len(holders) >= majority(len(self.disks))
         require(enough, f"entry {entry.index} of term {entry.term} is committed, but durable only on {holders}")
+
+    def _require_safe(self, entry: Entry) -> None:
+        """Check that no node which lacks a committed entry could be elected, now or later (figure 8; 5.4.1).
+
+        An entry of a former term can be on a majority, and be overwritten all the same.
+        """
+        ends = [disk.end for disk in self.disks.values()]
+        for name, disk in self.disks.items():
+            voters = sum(1 for end in ends if disk.end >= end)
+            safe = disk.holds(entry) or voters < majority(len(self.disks))
+            require(safe, f"entry {entry.index} of term {entry.term} is committed, but {name} can win without it")
 
 
 def require(holds: bool, otherwise: str) -> None:
