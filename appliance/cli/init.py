@@ -8,7 +8,7 @@ from appliance.node.cluster import ClusterPlan, create_cluster
 from appliance.words.settings import Data
 
 
-class _DataSource(click.ParamType[tuple[str, Path | None]]):
+class DataSource(click.ParamType[tuple[str, Path | None]]):
     """``digits``, or ``mnist:`` and a folder."""
 
     name = "digits|mnist:PATH"
@@ -42,7 +42,7 @@ class _DataSource(click.ParamType[tuple[str, Path | None]]):
     show_default=True,
     help="Node i gets mesh P+10*i, consensus P+10*i+1, operator P+10*i+2.",
 )
-@click.option("--data", type=_DataSource(), default="digits", show_default=True, help="Where the nodes' data is from.")
+@click.option("--data", type=DataSource(), default="digits", show_default=True, help="Where the nodes' data is from.")
 @click.option(
     "--alpha",
     type=click.FloatRange(min=0, min_open=True),

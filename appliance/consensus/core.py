@@ -212,6 +212,14 @@ class Raft:
         resigning = handover is not None and handover.resign
         return resigning or self._leadership.hand_over(now, None, resign=True)
 
+    def keep_alive(self) -> list[tuple[NodeName, Message]]:
+        """Return heartbeats that a leader may send while a ``Ready`` is still being made durable.
+
+        So a slow disk costs no election. They tell nothing of that ``Ready``: its entries were never acknowledged, and
+        the term was durable before anybody voted for it.
+        """
+        return [] if self._leadership is None else self._leadership.keep_alive()
+
     def ready(self) -> Ready:
         """Drain what is to be done."""
         truncate_from, entries = self._log.drain()

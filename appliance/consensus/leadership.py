@@ -101,6 +101,13 @@ class Leadership:
         if self.handover is not None:
             self._pursue(self.handover, now)
 
+    def keep_alive(self) -> list[tuple[NodeName, Message]]:
+        """Return heartbeats about nothing but what each follower has acknowledged."""
+        return [
+            (name, AppendEntries(self._term, f.match, self._log.term_at(f.match) or 0, self._log.commit, ()))
+            for name, f in self._followers.items()
+        ]
+
     def replicate(self) -> None:
         """Send new entries to the followers whose logs are known to fit."""
         for name, follower in self._followers.items():

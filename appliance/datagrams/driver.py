@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from appliance.consensus.core import Raft
-from appliance.consensus.messages import ENTRY_LIMIT, Entry, Index, Ping, decode, encode
+from appliance.consensus.messages import ENTRY_LIMIT, Entry, Index, Message, Ping, decode, encode
 from appliance.consensus.ready import Ready, Role
 from appliance.datagrams.boot import next_boot
 from appliance.datagrams.liveness import Liveness
@@ -243,13 +243,8 @@ class ConsensusDriver:
         """Durable first, then send, then apply (``Ready``); a failed write ends all."""
         answers, self._answers = self._answers, []
         if ready.must_save:
-            await asyncio.get_running_loop().run_in_executor(
-                self._writer, self._log.save, ready.hard_state, ready.truncate_from, ready.entries
-            )
-        now = self._clock()
-        for peer, message in ready.messages:
-            self._datagrams.send(peer, encode(message))
-            self._liveness.told(peer, now)
+            await self._save(ready)
+        self._send(ready.messages)
         for change in ready.role_changes:
             self._on_role(change.role, change.term, change.leader)
         if ready.committed:
@@ -258,11 +253,24 @@ class ConsensusDriver:
             if not answer.done():
                 answer.set_result(None)
 
-    def _ping(self) -> None:
+    async def _save(self, ready: Ready) -> None:
+        saving = asyncio.get_running_loop().run_in_executor(
+            self._writer, self._log.save, ready.hard_state, ready.truncate_from, ready.entries
+        )
+        while not saving.done():
+            await asyncio.wait([saving], timeout=self._settings.heartbeat_interval_s)
+            if not saving.done():
+                self._send(self._raft.keep_alive())
+        saving.result()
+
+    def _send(self, messages: Iterable[tuple[NodeName, Message]]) -> None:
         now = self._clock()
-        for peer in self._liveness.to_ping(now):
-            self._datagrams.send(peer, encode(Ping()))
+        for peer, message in messages:
+            self._datagrams.send(peer, encode(message))
             self._liveness.told(peer, now)
+
+    def _ping(self) -> None:
+        self._send([(peer, Ping()) for peer in self._liveness.to_ping(self._clock())])
 
     async def _sleep(self) -> None:
         """Wait for a message, a question or the next deadline."""

@@ -32,7 +32,7 @@ from appliance.words.random import RandomBytes
 
 REPLY_KEYS_HELD = 32
 JUDGED_SAMPLES = 2000
-"""Held-out samples on which an update's metrics rest: enough for a percent, in a fifth of the time of MNIST's 10,000."""
+"""Held-out samples that an update's metrics rest on: enough for a percent, in a fifth of the time of MNIST's 10,000."""
 
 
 @dataclass(frozen=True, slots=True)

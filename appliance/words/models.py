@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 from appliance.words.ids import Digest, Round, Term, Version
 
 Accuracy = Annotated[float, Meta(ge=0.0, le=1.0)]
-Loss = Annotated[float, Meta(ge=0.0)]
+Loss = Annotated[float, Meta(ge=0.0, le=1.7976931348623157e308)]
 SampleCount = Annotated[int, Meta(ge=0, le=10**12)]
 
 

@@ -1,0 +1,43 @@
+# make demo   five real nodes on this machine, a leader killed in mid-round, the paper's tables
+# make test   everything that needs no root: ruff, mypy --strict, all tests
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint lock clean
+
+help:
+	@sed -n '1,2s/^# //p' Makefile
+
+setup: $(READY)
+
+# PyTorch first and pinned: whatever else asks for torch then finds it, and pulls in no other build of it.
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or 3.12 is needed; name it with PYTHON=/path/to/python" >&2; exit 1; }
+	@echo "setting up $(VENV) with $$($(PYTHON) --version); PyTorch is large, this takes some minutes"
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	@touch $(READY)
+
+demo: $(READY)
+	@$(BIN)/p2pfl-node demo
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest
+
+# Writes the newest versions that pyproject.toml allows, as installed now, into constraints.txt.
+lock: $(READY)
+	@{ sed -n '/^#/p' constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.new
+	@mv constraints.new constraints.txt
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
