@@ -28,8 +28,9 @@ class RoleChange:
 class Ready:
     """What is to be done since the last ``Ready``. Carry it out in this order, and wholly before the next ``ready()``:
 
-    1. make durable (fsync; ``Raft.keep_alive`` may be sent meanwhile): ``hard_state``'s term and vote, then truncate the log from ``truncate_from``, append
-       ``entries``, then ``hard_state``'s commit. A crash in between may leave any beginning of that sequence;
+    1. make durable (fsync): ``hard_state``'s term and vote, then truncate the log from ``truncate_from``, append
+       ``entries``, then ``hard_state``'s commit. A crash in between may leave any beginning of that sequence. Nothing
+       but ``Raft.keep_alive`` may be sent meanwhile;
     2. then send ``messages``: a vote or an acknowledgement that could be forgotten would break every promise of Raft
        (paper, figure 2: "updated on stable storage before responding");
     3. then tell ``role_changes``, and apply ``committed``: the entry that lets a leader act must find it a leader.

@@ -199,8 +199,19 @@ class World:
         if ready.must_save:
             process.saving = ready
             self.at(self.now + self.random.expovariate(1 / self.faults.disk), lambda: self._saved(name, process))
+            self._keep_alive_later(name, process, ready)
         else:
             self._finish(name, process, ready)
+
+    def _keep_alive_later(self, name: NodeName, process: Process, saving: Ready) -> None:
+        def beat() -> None:
+            if self.running.get(name) is process and process.saving is saving:
+                if self.now >= process.paused:
+                    for to, message in process.raft.keep_alive():
+                        self._send(name, to, message)
+                self._keep_alive_later(name, process, saving)
+
+        self.at(self.now + self.settings.heartbeat_interval_s, beat)
 
     def _saved(self, name: NodeName, process: Process) -> None:
         if self.running.get(name) is not process or process.saving is None:

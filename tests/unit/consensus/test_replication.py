@@ -129,6 +129,20 @@ def test_lost_entries_are_sent_again() -> None:
     assert max(len(encode(message)) for _, _, message in bench.sent) <= 1150
 
 
+def test_keep_alives_tell_only_what_was_acknowledged() -> None:
+    """Sent while the leader's own write is under way, so that a slow disk costs no election."""
+    bench = Bench(3)
+    bench.stand("a")
+    assert bench.nodes["b"].keep_alive() == []
+    bench.nodes["a"].propose(b"not durable yet", bench.now)
+    bench.now = Monotonic(bench.now + TIMEOUT * 0.9)
+    for to, message in bench.nodes["a"].keep_alive():
+        assert message == AppendEntries(1, 1, 1, 1, ())
+        bench.nodes[to].step("a", message, bench.now)
+        assert bench.nodes[to].next_deadline >= bench.now + TIMEOUT
+        assert bench.nodes[to].last_index == 1
+
+
 def test_answers_about_entries_never_sent_are_refused() -> None:
     bench = Bench(3)
     bench.stand("a")

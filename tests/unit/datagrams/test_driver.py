@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.consensus.messages import Entry, HardState
 from appliance.consensus.ready import Role
 from appliance.storage.log import ConsensusLog
 from appliance.words.errors import ApplianceError, StateError
@@ -106,6 +107,23 @@ async def test_a_slow_disk_does_not_block_the_loop(tmp_path: Path, monkeypatch: 
             await asyncio.sleep(0)
         assert turns > 100
         assert node.data == [b"slow"]
+
+
+async def test_a_leader_with_a_slow_disk_stays_the_leader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Loopback(3, tmp_path) as cluster:
+        leader = cluster.nodes[await cluster.leader()]
+        term, real = leader.driver.status().term, ConsensusLog.save
+
+        def slow(log: ConsensusLog, state: HardState | None, first: int | None, entries: tuple[Entry, ...]) -> None:
+            if log is leader.driver._log:
+                time.sleep(1.2)
+            real(log, state, first, entries)
+
+        monkeypatch.setattr(ConsensusLog, "save", slow)
+        await leader.driver.propose(b"slow")
+        await until(lambda: all(node.data == [b"slow"] for node in cluster.nodes.values()))
+        assert leader.settled
+        assert leader.driver.status().term == term
 
 
 async def test_a_folder_in_use_is_refused_and_an_ended_driver_answers_nothing(tmp_path: Path) -> None:
