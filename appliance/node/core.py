@@ -162,6 +162,8 @@ class NodeCore:
 
     def hand_over_declined(self, now: Monotonic) -> list[Action]:
         """Consensus has nobody to hand over to: lead for another period."""
+        if not self.is_leading:
+            return []
         self._resigning = False
         self.leader_since = now
         return list(self.aggregator.hand_over_declined(now))

@@ -1,5 +1,7 @@
 """The aggregator's side of a round: open, collect, aggregate, make durable on a majority, commit."""
 
+import math
+
 from appliance.rounds.actions import (
     Aggregate,
     AggregatorAction,
@@ -16,6 +18,7 @@ from appliance.rounds.actions import (
     Waiting,
 )
 from appliance.rounds.collected import Collected, OpenedUpdate, Phase
+from appliance.rounds.participant import short
 from appliance.rounds.retry import Retry
 from appliance.words.ids import Digest, Monotonic, NodeName, Round, Term
 from appliance.words.messages import Announcement, Candidate, LeaderStatement, Opening, Stored
@@ -75,14 +78,21 @@ class Aggregator:
                 f"(quorum {self._quorum})"
             )
             if current.extensions:
-                reason += f", below the quorum at {current.extensions} deadlines"
-        elif self._phase is Phase.REPLICATING:
-            reason = f"waiting for a majority to store the candidate: {len(self._stored_by)} of {self._majority}"
+                reason += f", below the quorum at {_times(current.extensions, 'deadline')}"
+        elif self._phase is Phase.REPLICATING and current is not None:
             until = self._replicate.at
-        elif self._phase is Phase.PREPARING and not self._ready_to_open():
-            until = self._obtain.at if self._announcement else None
+            reason = f"waiting for a majority to store the candidate: {len(self._stored_by)} of {self._majority}"
+            if len(self._stored_by) >= self._majority and current.metrics is None:
+                reason = "judging the candidate, which a majority has stored"
+        elif self._phase is Phase.PREPARING and self._announcement is not None and self._head is not None:
+            until = self._obtain.at
+            reason = f"waiting for the committed model {short(self._head.digest)} from a peer"
         elif self._phase is Phase.RESTING:
             until = self._next_opening
+            if until == float("inf"):
+                reason = "waiting for another node to take over"
+        if until is not None and not math.isfinite(until):
+            until = None
         return Waiting(reason, self._since, until)
 
     # --- events of consensus -----------------------------------------------------------------------------------------
@@ -130,9 +140,17 @@ class Aggregator:
         return self._advance(now)
 
     def hand_over_declined(self, now: Monotonic) -> list[AggregatorAction]:
-        """Consensus has nobody to hand over to (a cluster of one): lead on."""
+        """Consensus has nobody to hand over to (a cluster of one): lead on, with a fresh key as in a fresh term.
+
+        Under the old key the participants have their receipts for a round that was parked: they would not deliver
+        again. What failed here before, if that is why, is not tried again without a pause.
+        """
         if self._phase is Phase.RESTING:
-            self._next_opening = now
+            self._obtain.schedule(now)
+            self._next_opening = self._obtain.at
+            self._announcement = None
+            self._enter(Phase.PREPARING, now)
+            self._actions.append(MakeLeaderKey(self._term))
         return self._advance(now)
 
     # --- events of the shells ----------------------------------------------------------------------------------------
@@ -143,7 +161,7 @@ class Aggregator:
             self._announcement = Announcement(
                 cluster=self._cluster, leader=self._node, term=term, key_id=key_id, public_key=public_key
             )
-            self._say_again(now)
+            self._next_beacon = now
         return self._advance(now)
 
     def live_changed(self, live: frozenset[NodeName], now: Monotonic) -> list[AggregatorAction]:
@@ -184,8 +202,8 @@ class Aggregator:
         return self._advance(now)
 
     def aggregation_failed(self, term: Term, round_: Round, reason: str, now: Monotonic) -> list[AggregatorAction]:
-        """The candidate could not be made or stored: hand over to a node that can."""
-        if self._is_current(term, round_) and self._phase is Phase.AGGREGATING:
+        """The candidate could not be made, stored or judged: hand over to a node that can."""
+        if self._is_current(term, round_) and self._phase in (Phase.AGGREGATING, Phase.REPLICATING):
             self._actions.append(Note("error", f"round {round_} can't be aggregated here: {reason}; handing over"))
             self._current = None
             self._enter(Phase.RESTING, now)
@@ -236,6 +254,8 @@ class Aggregator:
         if self._announcement is None or self._handing_over:
             return
         if self._head is None:
+            if not self._obtain.due(now):
+                return
             self._current = Collected(0, deadline=now, extensions=0, accepted={}, refused={})
             self._actions.append(CreateInitialModel(self._term))
             self._enter(Phase.AGGREGATING, now)
@@ -366,3 +386,7 @@ class Aggregator:
 
     def _enter(self, phase: Phase, now: Monotonic) -> None:
         self._phase, self._since = phase, now
+
+
+def _times(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -67,6 +67,7 @@ class Participant:
         self._committed_round: Round = -1
         self._announcement: Announcement | None = None
         self._opening: Opening | None = None
+        self._deadline = now
         self._candidate: Candidate | None = None
         self._has_body = False
         self._training: tuple[Round, Digest] | None = None
@@ -101,14 +102,16 @@ class Participant:
         elif self._step is Step.FETCHING and self._fetching:
             reason, until = f"waiting for model {short(self._fetching)} from the leader", self._fetch.at
         elif self._step is Step.DELIVERING:
-            reason, until = f"waiting for the leader's receipt (sent {self._delivery.tries} times)", self._delivery.at
+            times = "once" if self._delivery.tries == 1 else f"{self._delivery.tries} times"
+            reason, until = f"waiting for the leader's receipt (sent {times})", self._delivery.at
         elif self._step is Step.DELIVERED and opening:
+            until = self._deadline
             reason = (
                 f"waiting for round {opening.round} to close: {opening.accepted} of {opening.expected} updates "
                 f"(quorum {opening.quorum})"
             )
         elif self._step is Step.REFUSED and self._receipt:
-            reason = f"update refused ({self._receipt.reason}), waiting for the next round"
+            reason, until = f"update refused ({self._receipt.reason}), waiting for the next round", self._deadline
         elif self._step is Step.FAILED:
             until = self._training_retry.at
         return Waiting(reason, self._since, until)
@@ -128,6 +131,7 @@ class Participant:
         """The leader of this term said which round is open, and how far it is."""
         if opening.round > self._committed_round:
             self._opening = opening
+            self._deadline = Monotonic(now + opening.deadline_s)
         return self._advance(now)
 
     def candidate(self, candidate: Candidate, now: Monotonic, *, with_body: bool) -> list[ParticipantAction]:
@@ -221,11 +225,18 @@ class Participant:
         step = self._next_step(now)
         if step is not self._step:
             self._step, self._since = step, now
+        if self._fetching is not None and self._fetching not in self._wanted():
+            self._fetching = None
         if self._fetching is not None and self._announcement is not None and self._fetch.due(now):
             self._fetch.schedule(now)
             self._actions.append(Fetch(self._fetching))
         actions, self._actions = self._actions, []
         return actions
+
+    def _wanted(self) -> set[Digest]:
+        """Return the models that are of use here now: a candidate that is given up is not asked for any more."""
+        opening, candidate = self._opening, self._candidate
+        return ({opening.base} if opening else set()) | ({candidate.digest} if candidate else set())
 
     def _next_step(self, now: Monotonic) -> Step:
         opening = self._opening

@@ -19,7 +19,8 @@ class Retry:
 
     def schedule(self, now: Monotonic) -> None:
         """Count a try that is made now, and set the time of the next."""
-        self.at = Monotonic(now + min(self._first_s * 2.0**self.tries, self._most_s))
+        # The exponent is bounded too: after a thousand tries, some hours, the power would overflow a float.
+        self.at = Monotonic(now + min(self._first_s * 2.0 ** min(self.tries, 30), self._most_s))
         self.tries += 1
 
     def reset(self) -> None:

@@ -1,0 +1,336 @@
+"""The stage: nodes of one cluster, each with the two cores of a round, and the commands that a script may give.
+
+The names of a script stand for values: ``m4`` is the model of round 4 (``m4b`` another one), ``u1`` an update,
+``k1`` a leader's key. Nothing is carried between the nodes: what one hears is what the script says that it hears.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from appliance.rounds import actions as do
+from appliance.rounds.aggregator import Aggregator
+from appliance.rounds.collected import OpenedUpdate
+from appliance.rounds.participant import FinishedUpdate, Participant, short
+from appliance.words.ids import Digest, Monotonic, NodeName, digest_of
+from appliance.words.messages import Announcement, Candidate, Opening, Stored
+from appliance.words.models import GlobalModel, Metrics
+from appliance.words.settings import Rounds
+from tests.scenarios.tell import tell, tell_wait
+
+_CLUSTER = re.compile(r"a cluster of (\d+), deadline ([\d.]+) s, interval ([\d.]+) s(?:, quorum (\d+))?")
+SAMPLES = 100
+FEW_TIMES = 8
+
+Lines = Sequence[str]
+Command = Callable[["Stage", "Node", re.Match[str]], Iterable[do.Action]]
+_commands: list[tuple[re.Pattern[str], Command]] = []
+
+
+def command(pattern: str) -> Callable[[Command], Command]:
+    """Register what a sentence does."""
+
+    def register(play: Command) -> Command:
+        _commands.append((re.compile(pattern), play))
+        return play
+
+    return register
+
+
+@dataclass
+class Node:
+    """One node's two cores, and what the script said last to it."""
+
+    name: NodeName
+    aggregator: Aggregator
+    participant: Participant
+    leader: NodeName = "node0"
+    term: int = 0
+    key: str = "k1"
+
+
+@dataclass
+class Stage:
+    """All nodes of a script, one clock, and the names of things."""
+
+    now: Monotonic = field(default_factory=lambda: Monotonic(1000.0))
+    names: dict[object, str] = field(default_factory=dict)
+    nodes: dict[NodeName, Node] = field(default_factory=dict)
+    size: int = 5
+    settings: Rounds = field(default_factory=lambda: Rounds(deadline_s=60.0, interval_s=10.0))
+
+    def play(self, line: str) -> Lines:
+        """Do what one line says; return what follows from it."""
+        if found := _CLUSTER.fullmatch(line):
+            quorum = None if found[4] is None else int(found[4])
+            self.size = int(found[1])
+            self.settings = Rounds(quorum=quorum, deadline_s=float(found[2]), interval_s=float(found[3]))
+            return []
+        if found := re.fullmatch(r"after ([\d.]+) s", line):
+            return self._after(float(found[1]))
+        if found := re.fullmatch(r"status of (node\d)", line):
+            return self._status(self._node(found[1]))
+        if found := re.fullmatch(r"(node\d): (.*)", line):
+            node = self._node(found[1])
+            for pattern, play in _commands:
+                if sentence := pattern.fullmatch(found[2]):
+                    return self._told(node, play(self, node, sentence))
+        raise LookupError(f"no such command: {line}")
+
+    # --- time and state ----------------------------------------------------------------------------------------------
+
+    def _after(self, seconds: float) -> Lines:
+        """Tick all nodes each second. The same words again and again are one line, with their times."""
+        begin, times = self.now, dict[str, list[float]]()
+        while self.now < begin + seconds:
+            self.now = Monotonic(min(self.now + 1.0, begin + seconds))
+            for node in self.nodes.values():
+                for line in self._told(node, [*node.aggregator.tick(self.now), *node.participant.tick(self.now)]):
+                    times.setdefault(line, []).append(self.now - begin)
+        return [f"{_when(at)} {line}" for line, at in times.items()]
+
+    def _status(self, node: Node) -> Lines:
+        both = (("aggregator", node.aggregator.waiting), ("participant", node.participant.waiting))
+        return [f"{node.name} {who}: {self._named(tell_wait(wait, self.now))}" for who, wait in both]
+
+    def _told(self, node: Node, actions: Iterable[do.Action]) -> Lines:
+        return [f"{node.name}: {self._named(tell(action, self._name))}" for action in actions]
+
+    def _named(self, text: str) -> str:
+        """Put the script's names where a sentence for people shows the beginning of a digest."""
+        for digest, name in self.names.items():
+            if isinstance(digest, str):
+                text = text.replace(short(digest), name)
+        return text
+
+    # --- names -------------------------------------------------------------------------------------------------------
+
+    def _node(self, name: NodeName) -> Node:
+        if name not in self.nodes:
+            members = frozenset(f"node{number}" for number in range(self.size))
+            aggregator = Aggregator(name, "scenario", members, self.settings)
+            self.nodes[name] = Node(name, aggregator, Participant(None, frozenset(), self.now))
+        return self.nodes[name]
+
+    def _name(self, value: object) -> str:
+        return self.names[value]
+
+    def digest(self, name: str) -> Digest:
+        """Return the digest that a model's name stands for."""
+        digest = digest_of(name.encode())
+        self.names[digest] = name
+        return digest
+
+    def update_id(self, name: str) -> bytes:
+        """Return the id that an update's name stands for."""
+        return self._identifier(name, 16)
+
+    def key_id(self, name: str) -> bytes:
+        """Return the id that a key's name stands for."""
+        return self._identifier(name, 32)
+
+    def _identifier(self, name: str, size: int) -> bytes:
+        identifier = hashlib.sha256(name.encode()).digest()[:size]
+        self.names[identifier] = name
+        return identifier
+
+    def kept(self, name: str, round_: str, base: str) -> FinishedUpdate:
+        """Return a finished update."""
+        return FinishedUpdate(self.update_id(name), int(round_), self.digest(base))
+
+    def model(self, name: str, term: int = 1) -> GlobalModel:
+        """Return the lineage's entry for a model: ``m4`` is of round 4, on ``m3``."""
+        round_ = round_of(name)
+        base = self.digest(f"m{round_ - 1}") if round_ else None
+        return GlobalModel(round_, round_, term, self.digest(name), base, 3, 5, 300, 0.5, 1.0, 0.0)
+
+    def handle(self, update: str) -> int:
+        """Return a new handle for an opened update."""
+        handle = len(self.names) + 1
+        self.names[handle] = update
+        return handle
+
+
+def round_of(model: str) -> int:
+    """Return the round of a model's name."""
+    found = re.match(r"m(\d+)", model)
+    if found is None:
+        raise LookupError(f"{model} is no model's name, such as m4")
+    return int(found[1])
+
+
+def _when(times: list[float]) -> str:
+    if len(times) > FEW_TIMES:
+        return f"+{times[0]:g} to +{times[-1]:g} s, {len(times)} times,"
+    return f"{' '.join(f'+{at:g}' for at in times)} s"
+
+
+# --- what the aggregator is told -------------------------------------------------------------------------------------
+
+
+@command(r"leads term (\d+) from (m\w+|nothing)(, whose bytes are missing)?")
+def _lead(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    node.term = int(said[1])
+    head = None if said[2] == "nothing" else stage.model(said[2])
+    return node.aggregator.lead(node.term, head, stage.now, head_is_stored=head is not None and said[3] is None)
+
+
+@command(r"leads no more")
+def _stop(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    return node.aggregator.stop(stage.now)
+
+
+@command(r"its key (k\w+)(?: of term (\d+))? is made")
+def _key_made(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    term = int(said[2] or node.term)
+    return node.aggregator.key_ready(term, stage.key_id(said[1]), b"k" * 300, stage.now)
+
+
+@command(r"live peers are (nobody|node.*)")
+def _live(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    live = frozenset[str]() if said[1] == "nobody" else frozenset(said[1].split())
+    return node.aggregator.live_changed(live, stage.now)
+
+
+@command(r"opens (u\w+) for round (\d+) on (m\w+)(?:, which (.*))?")
+def _opens_update(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    update = OpenedUpdate(
+        stage.handle(said[1]), stage.update_id(said[1]), int(said[2]), stage.digest(said[3]), SAMPLES, said[4] or ""
+    )
+    return node.aggregator.opened_update(update, stage.now)
+
+
+@command(r"has made (m\w+)(?: in term (\d+))?")
+def _made(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    term = int(said[2] or node.term)
+    return node.aggregator.aggregated(term, round_of(said[1]), stage.digest(said[1]), stage.now)
+
+
+@command(r"has judged (m\w+)(?: in term (\d+))?")
+def _judged(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    return node.aggregator.evaluated(int(said[2] or node.term), round_of(said[1]), Metrics(0.9, 0.3, 1000), stage.now)
+
+
+@command(r"can't aggregate round (\d+): (.*)")
+def _failed(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    return node.aggregator.aggregation_failed(node.term, int(said[1]), said[2], stage.now)
+
+
+@command(r"hears that (\w+) stored (m\w+)(?: of round (\d+))?(?: in term (\d+))?")
+def _peer_stored(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    answer = Stored(int(said[4] or node.term), int(said[3] or round_of(said[2])), stage.digest(said[2]))
+    return node.aggregator.stored(said[1], answer, stage.now)
+
+
+@command(r"its proposal is refused")
+def _proposal_refused(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    return node.aggregator.proposal_refused(stage.now)
+
+
+@command(r"is to hand over")
+def _hand_over(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    return node.aggregator.hand_over(stage.now)
+
+
+@command(r"has nobody to hand over to")
+def _declined(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    return node.aggregator.hand_over_declined(stage.now)
+
+
+# --- what both are told ----------------------------------------------------------------------------------------------
+
+
+@command(r"has stored (m\w+)")
+def _stored(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    digest = stage.digest(said[1])
+    return [*node.aggregator.model_stored(digest, stage.now), *node.participant.model_stored(digest, stage.now)]
+
+
+@command(r"(m\w+) is committed")
+def _committed(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    model = stage.model(said[1], node.term)
+    return [*node.aggregator.committed(model, stage.now), *node.participant.committed(model, stage.now)]
+
+
+# --- what the participant is told ------------------------------------------------------------------------------------
+
+
+@command(r"starts with (m\w+|no model)(?: and (u\w+) for round (\d+) on (m\w+))?")
+def _starts(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    kept = None if said[2] is None else stage.kept(said[2], said[3], said[4])
+    stored = frozenset[Digest]() if said[1] == "no model" else frozenset({stage.digest(said[1])})
+    node.participant = Participant(kept, stored, stage.now)
+    if said[1] == "no model":
+        return []
+    return node.participant.committed(stage.model(said[1]), stage.now)
+
+
+@command(r"follows (node\d|nobody)(?: in term (\d+))?")
+def _follows(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    node.leader, node.term = said[1], int(said[2] or node.term)
+    return node.participant.leader_changed(stage.now)
+
+
+@command(r"hears the key (k\w+)")
+def _hears_key(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    node.key = said[1]
+    announcement = Announcement("scenario", node.leader, node.term, stage.key_id(said[1]), b"k" * 300)
+    return node.participant.announced(announcement, stage.now)
+
+
+@command(r"hears that round (\d+) is open on (m\w+)(?: under (k\w+))?(?:, (\d+) of (\d+) updates)?")
+def _hears_opening(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    opening = Opening(
+        cluster="scenario",
+        leader=node.leader,
+        term=node.term,
+        round=int(said[1]),
+        base_version=round_of(said[2]),
+        base=stage.digest(said[2]),
+        key_id=stage.key_id(said[3] or node.key),
+        accepted=int(said[4] or 0),
+        expected=int(said[5] or stage.size),
+        quorum=stage.settings.quorum or stage.size // 2 + 1,
+        deadline_s=stage.settings.deadline_s,
+    )
+    return node.participant.opened(opening, stage.now)
+
+
+@command(r"is asked to store (m\w+)(, with its body)?")
+def _candidate(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    round_ = round_of(said[1])
+    candidate = Candidate("scenario", node.leader, node.term, round_, round_, stage.digest(said[1]))
+    return node.participant.candidate(candidate, stage.now, with_body=said[2] is not None)
+
+
+@command(r"can't open the body of (m\w+)")
+def _unreadable(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    return node.participant.candidate_unreadable(stage.digest(said[1]), stage.now)
+
+
+@command(r"finds (m\w+) damaged")
+def _damaged(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    node.participant.models_dropped(frozenset({stage.digest(said[1])}))
+    return []
+
+
+@command(r"has trained (u\w+) for round (\d+) on (m\w+)")
+def _trained(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    return node.participant.trained(stage.kept(said[1], said[2], said[3]), stage.now)
+
+
+@command(r"can't train: (.*)")
+def _training_failed(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    return node.participant.training_failed(said[1], stage.now)
+
+
+@command(r"has stopped training")
+def _training_stopped(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    return node.participant.training_stopped(stage.now)
+
+
+@command(r"gets a receipt for (u\w+)(?: under (k\w+))?(?:: refused, (.*))?")
+def _receipt(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    update_id, key_id = stage.update_id(said[1]), stage.key_id(said[2] or node.key)
+    return node.participant.received(update_id, key_id, stage.now, accepted=said[3] is None, reason=said[3] or "")

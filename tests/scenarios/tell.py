@@ -1,0 +1,80 @@
+"""What the cores ask for and wait for, as sentences."""
+
+from collections.abc import Callable
+
+from appliance.rounds import actions as do
+from appliance.words.messages import Announcement, LeaderStatement, Opening
+
+NameOf = Callable[[object], str]
+"""Gives the script's name (m4, u1, k1) of a digest, an update's id, a handle or a key's id."""
+
+
+def tell(action: do.Action, name: NameOf) -> str:
+    """Return an action as a sentence without its subject."""
+    match action:
+        case do.MakeLeaderKey(term):
+            return f"makes a key pair for term {term}"
+        case do.Say(statement, to, with_body):
+            whom = "all" if to is None else " ".join(sorted(to))
+            return f"tells {whom}: {_statement(statement, name)}{', with its body' if with_body else ''}"
+        case do.CreateInitialModel():
+            return "makes the initial model"
+        case do.ObtainModel(digest, peer):
+            return f"asks {peer} for {name(digest)}"
+        case do.StartCollecting(_, round_):
+            return f"begins an empty sum for round {round_}"
+        case do.Count(handle):
+            return f"counts {name(handle)}"
+        case do.Answer(handle, accepted, reason):
+            return f"accepts {name(handle)}" if accepted else f"refuses {name(handle)}: {reason}"
+        case do.Aggregate(_, round_):
+            return f"aggregates round {round_}"
+        case do.Propose(model):
+            base = "nothing" if model.base is None else name(model.base)
+            return (
+                f"proposes {name(model.digest)} (version {model.version}, round {model.round}, term {model.term}, on "
+                f"{base}: {model.updates} of {model.expected} updates, {model.samples} samples)"
+            )
+        case do.HandOver():
+            return "hands over"
+        case do.Note(level, text):
+            return f"logs {level}: {text}"
+        case _:
+            return _tell_participant(action, name)
+
+
+def _tell_participant(action: do.Action, name: NameOf) -> str:
+    match action:
+        case do.Fetch(digest):
+            return f"asks the leader for {name(digest)}"
+        case do.StoreCandidate(digest):
+            return f"opens the body of {name(digest)}"
+        case do.AnswerStored(to, answer):
+            return f"tells {to}: {name(answer.digest)} of round {answer.round} is stored, term {answer.term}"
+        case do.Train(round_, base):
+            return f"trains for round {round_} on {name(base)}"
+        case do.StopTraining():
+            return "stops training"
+        case do.Deliver(update_id):
+            return f"delivers {name(update_id)}"
+        case do.Forget(update_id):
+            return f"forgets {name(update_id)}"
+        case _:
+            raise AssertionError(f"no words for {action}")
+
+
+def _statement(statement: LeaderStatement, name: NameOf) -> str:
+    if isinstance(statement, Announcement):
+        return f"my key of term {statement.term} is {name(statement.key_id)}"
+    if isinstance(statement, Opening):
+        return (
+            f"round {statement.round} is open on {name(statement.base)} under {name(statement.key_id)}, "
+            f"{statement.accepted} of {statement.expected} updates, quorum {statement.quorum}"
+        )
+    return f"store {name(statement.digest)}, candidate of round {statement.round}"
+
+
+def tell_wait(wait: do.Waiting, now: float) -> str:
+    """Return a wait as a sentence: reason, since, until."""
+    bound = "no bound" if wait.until is None else f"{wait.until - now:g} s left"
+    return f"{wait.reason} (for {now - wait.since:g} s, {bound})"
