@@ -9,7 +9,7 @@ T = TypeVar("T")
 POLL_S = 0.05
 
 
-def until(condition: Callable[[], T], what: str, *, within_s: float = 30.0, every_s: float = POLL_S) -> T:
+def until(condition: Callable[[], T | None], what: str, *, within_s: float = 30.0, every_s: float = POLL_S) -> T:
     """Return the condition's first true value; fails, saying ``what``, after ``within_s`` seconds."""
     end = time.monotonic() + within_s
     while True:
