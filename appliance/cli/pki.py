@@ -8,8 +8,9 @@ import click
 from appliance.node.config import DEFAULT_PATH, load
 from appliance.pki.authority import Authority, certificate_pem, key_pem, new_key, request_pem
 from appliance.pki.certificates import cluster_of, node_name_of
-from appliance.pki.identity import read_certificate, read_file, read_guarded
+from appliance.pki.identity import read_certificate
 from appliance.storage.files import write_atomically
+from appliance.storage.guarded import read_file, read_guarded
 from appliance.words.errors import OperatorError
 
 _FILE = click.Path(path_type=Path)

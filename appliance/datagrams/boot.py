@@ -4,7 +4,8 @@ from pathlib import Path
 
 from appliance.datagrams.sealing import SECRET_SIZE
 from appliance.storage.files import state_error, write_atomically
-from appliance.words.errors import ConfigurationError, StateError
+from appliance.storage.guarded import read_guarded
+from appliance.words.errors import OperatorError, StateError
 
 _LAST = 2**32 - 1
 
@@ -28,11 +29,11 @@ def next_boot(path: Path) -> int:
 
 
 def read_secret(path: Path) -> bytes:
-    """Read the cluster's secret. Raises ConfigurationError."""
-    try:
-        secret = path.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"identity.consensus_secret: can't read {path}: {error.strerror}") from error
+    """Read the cluster's secret. Raises OperatorError, in one sentence, if the file can't be used."""
+    secret = read_guarded(path)
     if len(secret) != SECRET_SIZE:
-        raise ConfigurationError(f"identity.consensus_secret: {path} has {len(secret)} bytes, not {SECRET_SIZE}")
+        raise OperatorError(
+            f"{path}: has {len(secret)} bytes, and identity.consensus_secret must have {SECRET_SIZE}; "
+            "copy the file from another node"
+        )
     return secret

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from appliance.consensus.core import Raft
 from appliance.consensus.messages import ENTRY_LIMIT, Entry, Index, Message, Ping, decode, encode
-from appliance.consensus.ready import Ready, Role
+from appliance.consensus.ready import Ready, Role, RoleChange
 from appliance.datagrams.boot import next_boot
 from appliance.datagrams.liveness import Liveness
 from appliance.datagrams.sealing import Refusal
@@ -92,6 +92,7 @@ class ConsensusDriver:
         self._answers: list[asyncio.Future[None]] = []
         self._awake = asyncio.Event()
         self._stopping = False
+        self._former_leader: NodeName | None = None
         self._raft: Raft
         self._log: ConsensusLog
         self._datagrams: Datagrams
@@ -246,12 +247,20 @@ class ConsensusDriver:
             await self._save(ready)
         self._send(ready.messages)
         for change in ready.role_changes:
-            self._on_role(change.role, change.term, change.leader)
+            self._tell(change)
         if ready.committed:
             self._on_committed(ready.committed)
         for answer in answers:
             if not answer.done():
                 answer.set_result(None)
+
+    def _tell(self, change: RoleChange) -> None:
+        if change.role is Role.LEADER and self._former_leader is not None:
+            # Its silence is what made this node the leader: the next round need not wait until it counts as down.
+            # One that lives (it resigned) answers the first heartbeat.
+            self._liveness.forget(self._former_leader)
+        self._former_leader = change.leader or self._former_leader
+        self._on_role(change.role, change.term, change.leader)
 
     async def _save(self, ready: Ready) -> None:
         saving = asyncio.get_running_loop().run_in_executor(

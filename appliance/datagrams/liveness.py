@@ -21,6 +21,10 @@ class Liveness:
     def heard(self, peer: NodeName, now: Monotonic) -> None:
         self._heard[peer] = now
 
+    def forget(self, peer: NodeName) -> None:
+        """Take a peer for down until it is heard again."""
+        self._heard.pop(peer, None)
+
     def told(self, peer: NodeName, now: Monotonic) -> None:
         self._told[peer] = now
 

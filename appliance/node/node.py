@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import secrets
 from collections.abc import AsyncIterator
@@ -221,7 +222,7 @@ async def _node(config: Config, clock: Clock) -> AsyncIterator[Node]:
     identity = NodeIdentity.load(config.identity, config.node)
     secret = read_secret(config.identity.consensus_secret)
     async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(lock_folder(config.state))
+        stack.callback(os.close, lock_folder(config.state))
         models, updates = ModelStore(config.state / "models"), UpdateStore(config.state / "update")
         shard = await asyncio.to_thread(datasets.load, config.data, config.state / "data")
         trainer = Trainer(config.training, shard)

@@ -1,7 +1,6 @@
 """A node's identity: its certificate, its private key and the authority that it trusts; checked when it is loaded."""
 
 import ssl
-import stat
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -13,11 +12,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 
 from appliance.pki.certificates import MALFORMED, is_issued_by, node_name_of
 from appliance.pki.statements import signed_content
+from appliance.storage.guarded import read_file, read_guarded
 from appliance.words.errors import OperatorError
 from appliance.words.ids import NodeName
 from appliance.words.settings import Identity
-
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class NodeIdentity:
@@ -86,28 +84,6 @@ class NodeIdentity:
         context.load_verify_locations(cafile=self._files.ca)
         context.load_cert_chain(self._files.certificate, self._files.private_key)
         return context
-
-
-def read_guarded(path: Path) -> bytes:
-    """Read a secret file.
-
-    Raises:
-        OperatorError: it can't be read, or others than its owner can read it too.
-    """
-    content = read_file(path)
-    if path.stat().st_mode & _OTHERS:
-        raise OperatorError(f"{path}: others than its owner may read this secret; run: chmod 600 {path}")
-    return content
-
-
-def read_file(path: Path) -> bytes:
-    """Read a file of the identity. Raises OperatorError if it can't be read."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise OperatorError(f"{path}: is missing; p2pfl-node init makes it, or pki csr and pki issue do") from None
-    except OSError as error:
-        raise OperatorError(f"{path}: can't be read ({error.strerror}); check its owner and mode") from None
 
 
 def read_certificate(path: Path) -> x509.Certificate:

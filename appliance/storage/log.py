@@ -10,7 +10,6 @@ A frame that is not whole at the end of the file is what a crash in the middle o
 pages): nobody was told of it, so it is removed. Damage before the end is refused, for what follows it was promised.
 """
 
-import fcntl
 import os
 import struct
 import zlib
@@ -23,6 +22,7 @@ from msgspec import Struct
 
 from appliance.consensus.messages import Entry, HardState, Index
 from appliance.storage.files import fsync_folder, state_error, write_atomically, write_fully
+from appliance.storage.lock import lock_folder
 from appliance.words.errors import StateError
 from appliance.words.ids import NodeName, Term
 
@@ -69,7 +69,7 @@ class ConsensusLog:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._failed: StateError | None = None
-        self._lock = _lock(folder)
+        self._lock = lock_folder(folder)
         try:
             self._vote = self._read_vote()
             self.entries, commit, length = _replay(folder / "log")
@@ -160,30 +160,6 @@ class ConsensusLog:
             os.fdatasync(self._handle)
         except OSError as error:
             raise state_error("write", self._folder / "log", error) from error
-
-
-def _lock(folder: Path) -> int:
-    path = folder / "lock"
-    try:
-        if not folder.exists():
-            folder.mkdir(parents=True, mode=0o700)
-            fsync_folder(folder.parent)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except StateError:
-        raise
-    except OSError as error:
-        raise state_error("open", path, error) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise StateError(
-            f"{folder} is used by another process; stop it, or give this node a folder of its own"
-        ) from None
-    except OSError as error:
-        os.close(handle)
-        raise state_error("lock", path, error) from error
-    return handle
 
 
 def _replay(path: Path) -> tuple[list[Entry], Index, int]:

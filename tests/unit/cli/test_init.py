@@ -10,7 +10,8 @@ from appliance.cli.main import main
 from appliance.node.cluster import ClusterPlan, create_cluster
 from appliance.node.config import load
 from appliance.node.template import render
-from appliance.pki.identity import NodeIdentity, read_guarded
+from appliance.pki.identity import NodeIdentity
+from appliance.storage.guarded import read_guarded
 from appliance.words.settings import Data, Rounds, Training
 
 

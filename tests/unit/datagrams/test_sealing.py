@@ -8,7 +8,7 @@ import pytest
 from appliance.datagrams.boot import next_boot, read_secret
 from appliance.datagrams.liveness import Liveness
 from appliance.datagrams.sealing import CONTENT_LIMIT, DATAGRAM_LIMIT, Refusal, RefusedError, ReplayWindow, Sealer
-from appliance.words.errors import ConfigurationError, StateError
+from appliance.words.errors import OperatorError, StateError
 from appliance.words.ids import Monotonic
 
 SECRET = bytes(range(32))
@@ -100,15 +100,28 @@ def test_boots_count_up_and_a_damaged_counter_is_refused(tmp_path: Path) -> None
         next_boot(tmp_path / "nowhere" / "boot")
 
 
-def test_the_secret_is_32_bytes(tmp_path: Path) -> None:
+def test_the_secret_is_32_bytes_that_nobody_else_may_read(tmp_path: Path) -> None:
     path = tmp_path / "secret"
-    with pytest.raises(ConfigurationError, match=r"identity\.consensus_secret: can't read"):
+    with pytest.raises(OperatorError, match="is missing"):
         read_secret(path)
     path.write_bytes(b"short")
-    with pytest.raises(ConfigurationError, match="has 5 bytes, not 32"):
+    path.chmod(0o600)
+    with pytest.raises(OperatorError, match=r"has 5 bytes, and identity\.consensus_secret must have 32"):
         read_secret(path)
     path.write_bytes(SECRET)
     assert read_secret(path) == SECRET
+    path.chmod(0o644)
+    with pytest.raises(OperatorError, match="chmod 600"):
+        read_secret(path)
+
+
+def test_a_forgotten_peer_is_down_until_it_is_heard_again() -> None:
+    liveness = Liveness({"a", "b"}, Monotonic(0.0))
+    liveness.heard("a", Monotonic(1.0))
+    liveness.forget("a")
+    assert liveness.live(Monotonic(1.0)) == frozenset()
+    liveness.heard("a", Monotonic(1.1))
+    assert liveness.live(Monotonic(1.1)) == {"a"}
 
 
 def test_liveness_pings_the_untold_and_counts_the_heard() -> None:

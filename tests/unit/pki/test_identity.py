@@ -19,7 +19,8 @@ from appliance.pki.authority import (
     request_pem,
 )
 from appliance.pki.certificates import cluster_of, is_issued_by, node_name_of
-from appliance.pki.identity import NodeIdentity, read_guarded
+from appliance.pki.identity import NodeIdentity
+from appliance.storage.guarded import read_guarded
 from appliance.words.errors import OperatorError
 from appliance.words.settings import Identity
 from tests.unit.pki.identities import write_identity
