@@ -1,7 +1,11 @@
 """The configuration of a node: one frozen typed object, read once from TOML (design.md section 5)."""
 
+import difflib
+import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from typing import get_args, get_origin
 
 import msgspec
 
@@ -22,6 +26,9 @@ from appliance.words.settings import (
 )
 
 DEFAULT_PATH = Path("/etc/p2pfl-node/node.toml")
+
+LARGEST = 1e9
+"""Of seconds and other numbers: thirty years, and what the messages of a round can carry."""
 
 
 class Config(Section, frozen=True):
@@ -73,11 +80,13 @@ def load(path: Path) -> Config:
     except UnicodeDecodeError:
         raise ConfigurationError(f"{path}: is not UTF-8 text") from None
     try:
-        config = msgspec.convert(tomllib.loads(text), Config, dec_hook=_decode_path)
+        content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path}: is not valid TOML: {error}") from None
+    try:
+        config = msgspec.convert(content, Config, dec_hook=_decode_path)
     except msgspec.ValidationError as error:
-        raise ConfigurationError(f"{path}: {_describe(error)}") from None
+        raise ConfigurationError(f"{path}: {_describe(error, content)}") from None
     config = _resolve(config, path.parent.resolve())
     _check(config, path)
     return config
@@ -86,18 +95,71 @@ def load(path: Path) -> Config:
 def _decode_path(kind: type, value: object) -> object:
     if kind is Path and isinstance(value, str) and value:
         return Path(value)
-    raise ValueError(f"expected a path, got `{value!r}`")
+    raise ValueError(f"Expected a path, got {value!r}")
 
 
-def _describe(error: msgspec.ValidationError) -> str:
-    """Turn msgspec's "Expected ... - at `$.a.b`" into "a.b: expected ..."."""
-    problem, _, place = str(error).partition(" - at `$")
-    key = place.rstrip("`").lstrip(".").replace("[...]", ".*")
-    problem = problem[:1].lower() + problem[1:]
-    problem = problem.replace("object contains unknown field", "unknown key").replace(
-        "object missing required field", "missing key"
-    )
-    return f"{key}: {problem}" if key else problem
+_PROBLEM = re.compile(r"(?P<problem>.*?)(?: - at (?:`key` in )?`\$\.?(?P<place>.*)`)?", re.DOTALL)
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a text in quotes",
+    "bool": "true or false",
+    "object": "a table",
+    "array": "a list",
+    "null": "nothing",
+}
+
+
+def _describe(error: msgspec.ValidationError, content: dict[str, object]) -> str:
+    """Turn msgspec's "Expected ... - at `$.a.b`" into "a.b: must be ...": the key, and what is allowed."""
+    match = _PROBLEM.fullmatch(str(error))
+    problem, place = (match["problem"], match["place"] or "") if match else (str(error), "")
+    if "[...]" in place:
+        place = place.replace("[...]", f".{_wrong_member(content)}")
+    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", problem):
+        return f"{_join(place, unknown[1])}: is no key here; {_allowed(place, unknown[1])}"
+    if missing := re.fullmatch(r"Object missing required field `(.*)`", problem):
+        return f"{_join(place, missing[1])}: is missing"
+    if re.match(r"Invalid enum value", problem):
+        options = ", ".join(msgspec.json.encode(option).decode() for option in get_args(_type_at(place)))
+        return f"{place}: must be one of {options}"
+    if "matching regex '^[a-z0-9][a-z0-9.-]" in problem:
+        return f"{place}: a node's name is 1 to 63 small letters, digits, dots and hyphens, as in a host name"
+    problem = re.sub(r"`([a-z]+)( \| null)?`", lambda kind: _KINDS.get(kind[1], kind[0]), problem)
+    return f"{place}: {problem.replace('Expected', 'must be').replace(', got', ', and is')}"
+
+
+def _join(place: str, key: str) -> str:
+    return f"{place}.{key}" if place else key
+
+
+def _wrong_member(content: dict[str, object]) -> str:
+    """Name the member that is wrong, where msgspec only says that one is."""
+    members = content["cluster"]["members"]  # type: ignore[index]  # it got that far
+    for name, member in members.items():
+        try:
+            msgspec.convert(member, Member)
+        except msgspec.ValidationError:
+            return str(name)
+    raise AssertionError("each member is right by itself")
+
+
+def _allowed(place: str, key: str) -> str:
+    section = _type_at(place)
+    keys = [field.name for field in msgspec.structs.fields(section)]
+    near = difflib.get_close_matches(key, keys, n=1)
+    return f"did you mean {near[0]}?" if near else f"allowed are {', '.join(keys)}"
+
+
+def _type_at(place: str) -> type:
+    """Return the type of what stands at a dotted place of the file."""
+    found: type = Config
+    for part in place.split(".") if place else ():
+        if get_origin(found) is dict:
+            found = get_args(found)[1]
+        else:
+            found = next(field.type for field in msgspec.structs.fields(found) if field.name == part)
+    return found
 
 
 def _resolve(config: Config, folder: Path) -> Config:
@@ -122,6 +184,8 @@ def _check(config: Config, path: Path) -> None:
         refuse("node", f"{config.node} is not among cluster.members ({', '.join(sorted(members))})")
     if config.quorum > len(members):
         refuse("rounds.quorum", f"is {config.quorum}, and the cluster has only {len(members)} members")
+    _check_numbers(config, refuse)
+    _check_addresses(members, refuse)
     timing = config.consensus
     if timing.election_timeout_s < 3 * timing.heartbeat_interval_s:
         refuse(
@@ -139,3 +203,23 @@ def _check(config: Config, path: Path) -> None:
     ports = {"mesh_port": config.me.mesh_port, "operator.port": config.operator.port}
     if len(set(ports.values())) < len(ports):
         refuse("operator.port", f"is {config.operator.port}, the same as this node's mesh port")
+
+
+def _check_numbers(config: Config, refuse: Callable[[str, str], None]) -> None:
+    """Refuse numbers that a clock or a message can't hold; TOML knows ``inf``."""
+    for name in config.__struct_fields__:
+        section = getattr(config, name)
+        for key in getattr(section, "__struct_fields__", ()):
+            value = getattr(section, key)
+            if isinstance(value, float) and not value <= LARGEST:
+                refuse(f"{name}.{key}", f"is {value:g}, and must be at most {LARGEST:g}")
+
+
+def _check_addresses(members: dict[NodeName, Member], refuse: Callable[[str, str], None]) -> None:
+    """Refuse two members in one place: most often a copied table."""
+    for port in ("mesh_port", "consensus_port"):
+        taken: dict[tuple[str, int], NodeName] = {}
+        for name, member in members.items():
+            other = taken.setdefault((member.host, getattr(member, port)), name)
+            if other != name:
+                refuse(f"cluster.members.{name}.{port}", f"{member.host}:{getattr(member, port)} is {other}'s already")

@@ -1,0 +1,143 @@
+"""A configuration that can't be used: the file, the key and what is allowed, in one sentence."""
+
+from pathlib import Path
+
+import pytest
+
+from appliance.node.config import Config, load
+from appliance.words.errors import ConfigurationError, OperatorError
+
+WHOLE = """\
+node = "node1"
+
+[cluster]
+name = "c"
+
+[cluster.members]
+node0 = { host = "10.0.0.1" }
+node1 = { host = "10.0.0.2" }
+node2 = { host = "10.0.0.3" }
+
+[identity]
+ca = "ca.pem"
+certificate = "node.pem"
+private_key = "node.key"
+consensus_secret = "/etc/secret"
+"""
+
+
+def _load(folder: Path, content: str) -> Config:
+    file = folder / "node.toml"
+    file.write_text(content)
+    return load(file)
+
+
+def _refused(folder: Path, content: str) -> str:
+    """Return what is said of a refused file, without the file's name in front."""
+    with pytest.raises(ConfigurationError) as refusal:
+        _load(folder, content)
+    file, _, problem = str(refusal.value).partition(": ")
+    assert file == str(folder / "node.toml")
+    assert "\n" not in problem
+    return problem
+
+
+def test_a_whole_file_is_read_and_its_paths_resolved(tmp_path: Path) -> None:
+    config = _load(tmp_path, 'state = "s"\n' + WHOLE + '[data]\nsource = "mnist"\npath = "mnist"\n')
+    assert config.identity.ca == tmp_path / "ca.pem"
+    assert config.identity.consensus_secret == Path("/etc/secret")
+    assert config.state == tmp_path / "s"
+    assert config.data.path == tmp_path / "mnist"
+    assert config.me.host == "10.0.0.2"
+    assert config.peers == ("node0", "node2")
+    assert config.quorum == 2
+    assert config.max_message_bytes == 64 * 2**20
+
+
+def test_no_file_and_no_text(tmp_path: Path) -> None:
+    with pytest.raises(OperatorError, match=r"none.toml: can't be read \(No such file .*\); give the file with --conf"):
+        load(tmp_path / "none.toml")
+    with pytest.raises(OperatorError, match="can't be read"):
+        load(tmp_path)
+    (tmp_path / "latin").write_bytes(b'node = "n\xe9"')
+    with pytest.raises(OperatorError, match="is not UTF-8 text"):
+        load(tmp_path / "latin")
+
+
+@pytest.mark.parametrize(
+    ("addition", "problem"),
+    [
+        ("[consensus]\nperiod = 5\n", "consensus.period: is no key here; did you mean period_s?"),
+        ("[rounds]\nqorum = 2\n", "rounds.qorum: is no key here; did you mean quorum?"),
+        ("[operator]\nxyz = 2\n", "operator.xyz: is no key here; allowed are host, port"),
+        ("[trainig]\n", "trainig: is no key here; did you mean training?"),
+        ("[rounds]\ndeadline_s = '9'\n", "rounds.deadline_s: must be a number, and is a text in quotes"),
+        ("[rounds]\nquorum = 1.5\n", "rounds.quorum: must be a whole number, and is a number"),
+        ("[rounds]\nquorum = 0\n", "rounds.quorum: must be a whole number >= 1"),
+        ("[rounds]\ndeadline_s = 0\n", "rounds.deadline_s: must be a number > 0.0"),
+        ("[rounds]\ndeadline_s = nan\n", "rounds.deadline_s: must be a number > 0.0"),
+        ("[rounds]\ndeadline_s = inf\n", "rounds.deadline_s: is inf, and must be at most 1e+09"),
+        ("[consensus]\nperiod_s = 1e10\n", "consensus.period_s: is 1e+10, and must be at most 1e+09"),
+        ("[operator]\nport = 70000\n", "operator.port: must be a whole number <= 65535"),
+        ("[data]\nsource = 'csv'\n", 'data.source: must be one of "digits", "mnist"'),
+        ("[envelopes]\nrsa_bits = 1024\n", "envelopes.rsa_bits: must be one of 2048, 3072, 4096"),
+        ("[logging]\nlevel = 'all'\n", 'logging.level: must be one of "debug", "info", "warning", "error"'),
+        ("[data]\npath = 3\n", "data.path: must be a path, and is 3"),
+    ],
+)
+def test_a_key_that_is_wrong_by_itself(tmp_path: Path, addition: str, problem: str) -> None:
+    assert _refused(tmp_path, WHOLE + addition) == problem
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ('node = "node1"\n', "", "node: is missing"),
+        ('name = "c"\n', "", "cluster.name: is missing"),
+        ('ca = "ca.pem"\n', "", "identity.ca: is missing"),
+        ('host = "10.0.0.3"', "", "cluster.members.node2.host: is missing"),
+        ('host = "10.0.0.3"', 'hots = "10.0.0.3"', "cluster.members.node2.hots: is no key here; did you mean host?"),
+        (
+            'host = "10.0.0.3"',
+            "host = 3",
+            "cluster.members.node2.host: must be a text in quotes, and is a whole number",
+        ),
+        (
+            "node2 = {",
+            "Node_2 = {",
+            "cluster.members: a node's name is 1 to 63 small letters, digits, dots and hyphens",
+        ),
+        ('node = "node1"', 'node = "Node 1"', "node: a node's name is 1 to 63 small letters, digits, dots and hyphens"),
+        ('node = "node1"', "node = 1", "node: must be a text in quotes, and is a whole number"),
+        ('node = "node1"', 'node = "node7"', "node: node7 is not among cluster.members (node0, node1, node2)"),
+        ('node = "node1"', 'node = "node1', "is not valid TOML: "),
+        ('name = "c"', 'name = "two words"', "cluster.name: must be a text in quotes matching regex"),
+        ('host = "10.0.0.3"', 'host = "10.0.0.2"', "cluster.members.node2.mesh_port: 10.0.0.2:7000 is node1's already"),
+        (
+            'host = "10.0.0.3"',
+            'host = "10.0.0.2", mesh_port = 7010',
+            "cluster.members.node2.consensus_port: 10.0.0.2:7001 is node1's already",
+        ),
+    ],
+)
+def test_a_part_that_is_missing_or_another(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    assert old in WHOLE
+    assert _refused(tmp_path, WHOLE.replace(old, new)).startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("addition", "problem"),
+    [
+        ("[rounds]\nquorum = 4\n", "rounds.quorum: is 4, and the cluster has only 3 members"),
+        (
+            "[consensus]\nheartbeat_interval_s = 0.2\n",
+            "consensus.election_timeout_s: is 0.5 s, and must be at least three heartbeats (0.6 s)",
+        ),
+        ("[consensus]\nperiod_s = 4\n", "consensus.period_s: must be at least ten election timeouts (5 s)"),
+        ("[data]\nshard = 5\nshards = 5\n", "data.shard: is 5, and must be below data.shards (5)"),
+        ("[data]\nsource = 'mnist'\n", "data.path: is missing; source mnist needs the folder that holds MNIST/raw"),
+        ("[operator]\nport = 7000\n", "operator.port: is 7000, the same as this node's mesh port"),
+    ],
+)
+def test_keys_that_do_not_fit_together(tmp_path: Path, addition: str, problem: str) -> None:
+    assert _refused(tmp_path, WHOLE + addition).startswith(problem)
