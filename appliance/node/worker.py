@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -65,9 +66,14 @@ class Worker:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        # Python's name for a thread stays in Python before 3.14; with this one, top -H and /proc show it too.
+        with contextlib.suppress(OSError):
+            Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text(self._thread.name)
         if self._niceness:
-            # On Linux a thread has its own niceness, named by its thread id.
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
+            # On Linux a thread has its own niceness, named by its thread id. It is added to what the process has been
+            # given: to set a lower one than that takes a privilege, and the thread would not start.
+            inherited = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), inherited + self._niceness)
         while (job := self._jobs.get()) is not None:
             self._busy_since = time.monotonic()
             try:
@@ -76,6 +82,7 @@ class Worker:
                 self._report(job.failed, error)
             else:
                 self._report(job.done, result)
+                del result  # nor may the idle thread hold a model's bytes
             self._busy_since = None
             del job
 
