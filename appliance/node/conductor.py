@@ -124,6 +124,7 @@ class Conductor:
         match message:
             case Signed():
                 _, statement = self._shells.verifier.verify(message)
+                self._check_claim(statement)
                 self._on_statement(statement, message.body)
             case Sealed():
                 self._on_sealed(peer, message.envelope)
@@ -148,6 +149,11 @@ class Conductor:
 
     # --- what the mesh brings ----------------------------------------------------------------------------------------
 
+    def _check_claim(self, statement: LeaderStatement) -> None:
+        """Refuse who poses as the leader of a term that another node leads; a term has one leader (invariant 1)."""
+        if statement.term == self._core.term and self._core.leader not in {None, statement.leader}:
+            raise RemoteError(f"statement: {statement.leader} claims to lead a term that {self._core.leader} leads")
+
     def _on_statement(self, statement: LeaderStatement, body: bytes) -> None:
         if isinstance(statement, Announcement) and statement.term == self._core.term:
             if self._announcement is None and statement.leader == self._core.leader:
@@ -166,24 +172,24 @@ class Conductor:
                 raise RemoteError("more envelopes came than can be opened")
             self._errands.on_aggregator(
                 functools.partial(self._shells.aggregator_work.open, envelope),
-                self._opened,
-                functools.partial(self._refused, peer),
+                functools.partial(self._opened, peer),
+                functools.partial(self._errands.envelope_failed, peer),
             )
         elif key_id in self._shells.participant_work.reply_keys:
             self._errands.aside(
                 functools.partial(self._shells.participant_work.open_answer, envelope, key_id),
                 self._answered,
-                functools.partial(self._refused, peer),
+                functools.partial(self._errands.envelope_failed, peer),
             )
 
     @property
     def _most_waiting(self) -> int:
         return ENVELOPES_WAITING_PER_MEMBER * (len(self._shells.mesh.peers) + 1)
 
-    def _opened(self, content: OpenedUpdate | ModelRequest) -> None:
+    def _opened(self, peer: NodeName, content: OpenedUpdate | ModelRequest) -> None:
         if isinstance(content, OpenedUpdate):
             if content.refusal:
-                log.warning("an update for round %d is refused: %s", content.round, content.refusal)
+                self._errands.refused(peer, "an update", content.refusal)
             self._do(self._core.aggregator.opened_update(content, self._now()))
         else:
             self._errands.on_aggregator(functools.partial(self._shells.aggregator_work.serve, content), self._broadcast)
@@ -213,12 +219,6 @@ class Conductor:
                 ),
                 self._broadcast,
             )
-
-    def _refused(self, peer: NodeName, error: Exception) -> None:
-        if isinstance(error, RemoteError):
-            log.warning("an envelope that %s delivered is refused: %s", peer, error.reason)
-        else:
-            self._errands.failed("mesh", error)
 
     def _stored(self, digest: Digest) -> None:
         self._errands.mended("state")
@@ -374,6 +374,7 @@ class Conductor:
             self._errands.on_aggregator(evaluate, evaluated, failed)
 
         def evaluated(metrics: Metrics) -> None:
+            self._errands.mended("aggregation")
             self._do(aggregator.evaluated(term, round_, metrics, self._now()))
 
         def failed(error: Exception) -> None:

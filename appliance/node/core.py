@@ -152,6 +152,7 @@ class NodeCore:
         self._stored -= digests
         self._undecided = {digest: term for digest, term in self._undecided.items() if digest not in digests}
         self.participant.models_dropped(digests)
+        self.aggregator.models_dropped(digests)
 
     def resign(self, now: Monotonic) -> list[Action]:
         """Hand over as soon as nothing is half done: the period is over, an operator asked, or the node stops."""

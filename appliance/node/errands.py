@@ -6,10 +6,15 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import TypeVar
 
+from appliance.mesh.throttle import Throttle
 from appliance.node.worker import Worker
-from appliance.words.errors import ApplianceError
+from appliance.words.clock import Clock
+from appliance.words.errors import ApplianceError, RemoteError, StateError
+from appliance.words.ids import NodeName
 
 T = TypeVar("T")
+
+REFUSALS_EVERY_S = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -21,9 +26,11 @@ class Errands:
         faults: what is wrong on this node itself, by area; shown in ``status`` until it is mended.
     """
 
-    def __init__(self, aggregator: Worker) -> None:
+    def __init__(self, aggregator: Worker, clock: Clock) -> None:
         """``aggregator``: the thread whose work must stay in order."""
         self._aggregator = aggregator
+        self._clock = clock
+        self._refusals = Throttle(REFUSALS_EVERY_S)
         self._tasks: set[asyncio.Task[None]] = set()
         self.faults: dict[str, str] = {}
 
@@ -62,12 +69,30 @@ class Errands:
             loop.call_exception_handler({"message": "work beside the threads failed", "exception": error})
 
     def failed(self, area: str, error: Exception) -> None:
-        """Note what is wrong on this node: in the log once, in ``status`` until it is mended."""
+        """Note what is wrong on this node: in the log once, in ``status`` until it is mended.
+
+        A disk that fails is one fault whatever it was used for, and is mended when it next holds a model; but for
+        training, whose update is a file of its own.
+        """
+        if isinstance(error, StateError) and area != "training":
+            area = "state"
         expected = isinstance(error, ApplianceError)
         text = str(error) if expected else f"{type(error).__name__}: {error}"
         if self.faults.get(area) != text:
             self.faults[area] = text
             log.error("%s: %s", area, text, exc_info=None if expected else error)
+
+    def refused(self, peer: NodeName, what: str, reason: str) -> None:
+        """Log what a peer sent and why it is refused, each reason once a minute: a peer must not fill the log."""
+        if self._refusals.allows((peer, what, reason), self._clock()):
+            log.warning("%s that %s delivered is refused: %s (said at most once a minute)", what, peer, reason)
+
+    def envelope_failed(self, peer: NodeName, error: Exception) -> None:
+        """An envelope could not be opened: its sender's fault, or this node's own."""
+        if isinstance(error, RemoteError):
+            self.refused(peer, "an envelope", error.reason)
+        else:
+            self.failed("mesh", error)
 
     def mended(self, area: str) -> None:
         """What was wrong in this area works again."""

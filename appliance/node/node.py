@@ -276,7 +276,7 @@ async def _node(config: Config, clock: Clock) -> AsyncIterator[Node]:
             now=clock(),
         )
         elections = Elections(config.node)
-        errands = Errands(shells.aggregator)
+        errands = Errands(shells.aggregator, clock)
         stack.push_async_callback(errands.close)
         conductor = relay.target = Conductor(core, shells, errands, elections)
         yield Node(

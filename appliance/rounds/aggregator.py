@@ -175,6 +175,12 @@ class Aggregator:
             self._head_is_stored = True
         return self._advance(now)
 
+    def models_dropped(self, digests: frozenset[Digest]) -> None:
+        """Models are no longer on this node's disk; the head's bytes are asked for again."""
+        if self._head is not None and self._head.digest in digests:
+            self._head_is_stored = False
+            self._obtain.reset()
+
     def opened_update(self, update: OpenedUpdate, now: Monotonic) -> list[AggregatorAction]:
         """An envelope held an update: count it, or say why not (invariant 4)."""
         refusal = self._refusal(update)
@@ -238,6 +244,7 @@ class Aggregator:
         if self._phase is not Phase.INACTIVE:
             if self._phase is Phase.PREPARING:
                 self._prepare(now)
+            self._obtain_lost_head(now)
             if self._phase is Phase.RESTING and now >= self._next_opening and self._ready_to_open():
                 self._open(now)
             if self._phase is Phase.COLLECTING and self._current is not None:
@@ -261,11 +268,14 @@ class Aggregator:
             self._enter(Phase.AGGREGATING, now)
         elif self._head_is_stored:
             self._enter(Phase.RESTING, now)
-        elif self._live and self._obtain.due(now):
-            peers = sorted(self._live)
-            peer = peers[self._obtain.tries % len(peers)]
+
+    def _obtain_lost_head(self, now: Monotonic) -> None:
+        """Ask one live peer after another for the committed model's bytes; also if they were lost in mid-round."""
+        able = self._announcement is not None and not self._handing_over
+        if able and self._head is not None and not self._head_is_stored and self._live and self._obtain.due(now):
+            turn = self._obtain.tries % len(self._live)
+            self._actions.append(ObtainModel(self._head.digest, sorted(self._live)[turn]))
             self._obtain.schedule(now)
-            self._actions.append(ObtainModel(self._head.digest, peer))
 
     def _ready_to_open(self) -> bool:
         return self._announcement is not None and self._head_is_stored and not self._handing_over

@@ -68,6 +68,8 @@ _ADVICE = {
     errno.EPERM: "permission is denied; give the folder and its files to the user that runs the node",
     errno.EROFS: "the file system is read-only; mount it writable, or put the state folder elsewhere",
     errno.ENOENT: "there is no such file or folder; create the folder or correct the path in the configuration",
+    errno.EEXIST: "a file lies where a folder must be; remove it or correct the path in the configuration",
+    errno.ENOTDIR: "a file lies where a folder must be; remove it or correct the path in the configuration",
     errno.EIO: "the disk reports an error; check the disk, then start the node again",
 }
 

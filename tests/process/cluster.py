@@ -8,8 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import msgspec
 
@@ -74,6 +76,7 @@ class NodeProcess:
         self.folder = file.parent
         self.log_file = self.folder / "node.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self._logger: threading.Thread | None = None
 
     @property
     def api(self) -> NodeApi:
@@ -103,14 +106,27 @@ class NodeProcess:
     def start(self, environment: Mapping[str, str] | None = None) -> None:
         """Start ``p2pfl-node run``; what it says goes to the end of the node's log."""
         assert not self.is_running
-        with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                cli("run", "--config", self.file),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **(environment or {})},
-            )
+        self._end_logging()
+        self.process = subprocess.Popen(
+            cli("run", "--config", self.file),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
+        )
+        # Through a pipe: a limit on the size of the node's files must not be one on its log.
+        self._logger = threading.Thread(target=self._keep_log, args=(cast(BinaryIO, self.process.stdout),), daemon=True)
+        self._logger.start()
+
+    def _keep_log(self, pipe: BinaryIO) -> None:
+        with pipe, self.log_file.open("ab", buffering=0) as log:
+            while part := os.read(pipe.fileno(), 65536):
+                log.write(part)
+
+    def _end_logging(self) -> None:
+        """Wait until all that an ended process said is in its log."""
+        if self._logger is not None:
+            self._logger.join(10)
 
     def signal(self, number: signal.Signals) -> None:
         if self.is_running:
@@ -121,11 +137,14 @@ class NodeProcess:
         self.signal(signal.SIGKILL)
         if self.process is not None:
             self.process.wait()
+        self._end_logging()
 
     def wait_exit(self, within_s: float = EXIT_WITHIN_S) -> int:
         """Return the exit status, which must come in time."""
         assert self.process is not None
-        return self.process.wait(within_s)
+        status = self.process.wait(within_s)
+        self._end_logging()
+        return status
 
     def stop(self) -> int:
         """SIGTERM; return the exit status."""

@@ -89,10 +89,10 @@ def test_certificate_of_another_node(node: NodeProcess) -> None:
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("[rounds]\nintervall_s = 1.0", "rounds: unknown key `intervall_s`"),
-        ("[training]\nepochs = 0", "training.epochs: expected `int` >= 1"),
+        ("[rounds]\nintervall_s = 1.0", "rounds.intervall_s: is no key here; did you mean interval_s?"),
+        ("[training]\nepochs = 0", "training.epochs: must be a whole number >= 1"),
         ("[training]\nepochs = ", "is not valid TOML"),
-        ("[logging]\nlevel = 'loud'", "logging.level: invalid enum value 'loud'"),
+        ("[logging]\nlevel = 'loud'", 'logging.level: must be one of "debug", "info", "warning", "error"'),
     ],
 )
 def test_configuration_typo(node: NodeProcess, line: str, sentence: str) -> None:
@@ -115,22 +115,25 @@ def test_missing_configuration(node: NodeProcess) -> None:
 def test_short_secret(node: NodeProcess) -> None:
     secret = node.config.identity.consensus_secret
     secret.write_bytes(b"short")
-    assert refusal(node) == f"identity.consensus_secret: {secret} has 5 bytes, not 32"
+    said = refusal(node)
+    assert said.startswith(f"{secret}: has 5 bytes, and identity.consensus_secret must have 32")
 
 
 def test_state_folder_that_is_a_file(node: NodeProcess) -> None:
     """As root no mode forbids writing; a file in the folder's place does, for everybody."""
     node.config.state.rmdir()
     node.config.state.write_text("not a folder")
-    assert str(node.config.state) in refusal(node)
+    assert refusal(node) == (
+        f"can't open {node.config.state / 'lock'}: a file lies where a folder must be; "
+        "remove it or correct the path in the configuration"
+    )
 
 
 def test_state_folder_below_a_file(node: NodeProcess) -> None:
     node.config.state.rmdir()
     node.config.state.write_text("not a folder")
     node.change(state=node.config.state / "below")
-    said = refusal(node)
-    assert str(node.config.state) in said
+    assert "a file lies where a folder must be" in refusal(node)
 
 
 def test_foreign_digits_of_mnist(node: NodeProcess) -> None:
