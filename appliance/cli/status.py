@@ -63,7 +63,7 @@ def render(state: Status) -> RenderableType:
     else:
         model = state.model
         table.add_row("model", f"version {model.version}, accuracy {model.accuracy:.4f}, loss {model.loss:.4f}")
-        table.add_row("", model.digest)
+        table.add_row("", model.digest.removeprefix("sha256:"))
     up = [peer for peer, condition in state.peers.items() if condition == "up"]
     down = [peer for peer in state.peers if peer not in up]
     table.add_row("peers", Text(", ".join(up) + " up" if up else "none up"))
@@ -73,7 +73,8 @@ def render(state: Status) -> RenderableType:
         table.add_row("period", f"{duration(state.period_left_s)} left")
     for wait in state.waiting:
         bound = "" if wait.until_s is None else f", {duration(wait.until_s)} left"
-        table.add_row(wait.who, f"{wait.reason} (for {duration(wait.since_s)}{bound})")
+        # As text: a reason may quote what a peer or the system said, and that is no markup.
+        table.add_row(wait.who, Text(f"{wait.reason} (for {duration(wait.since_s)}{bound})"))
     table.add_row("certificate", f"good for {state.certificate.expires_in_days:.0f} days")
     faults = [Text(fault, style="bold red") for fault in state.faults]
     return Group(table, *faults)

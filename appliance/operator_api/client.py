@@ -20,7 +20,14 @@ class NodeApi:
 
     def status(self) -> Status:
         """Return ``/v1/status``, typed."""
-        return msgspec.json.decode(self.get("/v1/status"), type=Status)
+        content = self.get("/v1/status")
+        try:
+            return msgspec.json.decode(content, type=Status)
+        except msgspec.MsgspecError:
+            raise OperatorError(
+                f"what answers at {self.settings.host}:{self.settings.port} is no node of this version; "
+                "is operator.port the node's own?"
+            ) from None
 
     def get(self, path: str) -> bytes:
         """Return the body of a GET."""
@@ -33,7 +40,7 @@ class NodeApi:
         """Ask the leader to hand over."""
         code, body = self._request("POST", "/v1/resign")
         if code != http.client.ACCEPTED:
-            raise OperatorError(body.decode(errors="replace").strip())
+            raise OperatorError(body.decode(errors="replace").strip() or f"the node answered with status {code}")
 
     def _request(self, method: str, path: str) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self.settings.host, self.settings.port, timeout=TIMEOUT_S)
@@ -41,8 +48,10 @@ class NodeApi:
             connection.request(method, path)
             answer = connection.getresponse()
             return answer.status, answer.read()
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, UnicodeError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            if isinstance(error, http.client.HTTPException):
+                reason = "what is there does not speak HTTP"  # the library would quote whatever it said
             raise OperatorError(
                 f"no answer from the node's operator API at {self.settings.host}:{self.settings.port} ({reason}); "
                 "is the node running, and is this its configuration?"

@@ -1,10 +1,13 @@
 """The operator API: HTTP on loopback for status, lineage, elections, the model and metrics."""
 
 import contextlib
+import ipaddress
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from appliance.operator_api.metrics import exposition
@@ -22,7 +25,7 @@ async def operator_api(settings: Operator, node: Operated) -> AsyncIterator[None
     Raises:
         OperatorError: the port can't be bound.
     """
-    runner = web.AppRunner(_application(node), access_log=None, shutdown_timeout=1.0)
+    runner = web.AppRunner(_application(settings.host, node), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         try:
@@ -37,8 +40,8 @@ async def operator_api(settings: Operator, node: Operated) -> AsyncIterator[None
         await runner.cleanup()
 
 
-def _application(node: Operated) -> web.Application:
-    application = web.Application(middlewares=[_refuse_browsers])
+def _application(host: str, node: Operated) -> web.Application:
+    application = web.Application(middlewares=[_refuse_browsers, _refuse_other_names(host)])
 
     async def status(_: web.Request) -> web.Response:
         return _json(msgspec.json.encode(node.status()))
@@ -89,6 +92,37 @@ async def _refuse_browsers(request: web.Request, handler: Handler) -> web.Stream
     if request.method != "GET" and "Origin" in request.headers:
         return web.Response(status=403, text="requests from web pages are refused\n")
     return await handler(request)
+
+
+_HOST = re.compile(r"(?:\[(?P<six>[^\]]*)\]|(?P<name>[^:]*))(?::\d*)?")
+
+
+def _refuse_other_names(host: str) -> Middleware:
+    """A web page can give its own name this machine's loopback address ("DNS rebinding"), and is then allowed to read
+    what it gets: the model's weights. Its requests carry that name; honest ones ask for an address or for localhost.
+    """
+
+    @web.middleware
+    async def refuse(request: web.Request, handler: Handler) -> web.StreamResponse:
+        found = _HOST.fullmatch(request.headers.get("Host", ""))
+        asked = (found["six"] or found["name"] or "localhost") if found else None
+        if _is_loopback(host) and (asked is None or not (asked in {"localhost", host} or _is_address(asked))):
+            return web.Response(status=403, text="this API answers to localhost and to addresses only\n")
+        return await handler(request)
+
+    return refuse
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _json(body: bytes) -> web.Response:

@@ -197,6 +197,8 @@ class Participant:
         if self._kept is not None and update_id == self._kept.update_id:
             self._open_waiting_candidate()
             known = self._receipt is not None and self._receipt.key_id == key_id
+            # It goes to the log and to terminals, and another node wrote it.
+            reason = "".join(char if char.isprintable() else "?" for char in reason)
             self._receipt = _Receipt(update_id, key_id, accepted, reason)
             if not accepted and not known:
                 self._actions.append(

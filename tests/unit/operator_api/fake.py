@@ -1,0 +1,102 @@
+"""A node that is what a test says, served by the real operator API on a real socket."""
+
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from appliance.operator_api.server import operator_api
+from appliance.operator_api.views import CertificateView, ModelView, Status, UpdateView, WaitingView
+from appliance.words.ids import Digest, digest_of
+from appliance.words.models import GlobalModel
+from appliance.words.settings import Operator
+from tests.unit.lineage.test_lineage import model
+
+WEIGHTS = b"weights of the head"
+DIGEST = digest_of(WEIGHTS)
+
+STATUS = Status(
+    node="node0",
+    role="leader",
+    term=3,
+    leader="node0",
+    participant="active",
+    aggregator="active",
+    round=7,
+    model=ModelView(6, DIGEST, 0.97, 0.1),
+    peers={"node1": "up", "node2": "down"},
+    period_left_s=86_000.0,
+    ready=True,
+    version="0.1.0",
+    summary="leader of term 3, round 7, 1/2 peers up",
+    progress=0.5,
+    update=UpdateView(6, 12_000, 0.94, 0.2),
+    waiting=[
+        WaitingView("aggregator", "waiting for updates of round 7: 2 of 3 (quorum 2); node2 down for 40 s", 40.0, 20.0),
+        WaitingView("participant", "waiting for round 7 to close", 5.0, None),
+    ],
+    turns={"node0": 2, "node1": 1},
+    reply_keys_ready=8,
+    certificate=CertificateView(1.9e9, 700.5),
+    uptime_s=12.5,
+    faults=[],
+)
+ALONE = msgspec.structs.replace(
+    STATUS,
+    role="candidate",
+    leader=None,
+    aggregator="inactive",
+    model=None,
+    period_left_s=None,
+    ready=False,
+    summary="candidate in term 3, no leader, round 0, 0/2 peers up",
+    progress=None,
+    update=None,
+)
+
+
+class FakeNode:
+    """What the API asks of a node, answered from fields."""
+
+    def __init__(self) -> None:
+        self.state = STATUS
+        self.models: list[GlobalModel] = [model(0), model(1)]
+        self.stored: tuple[Digest, bytes] | None = (DIGEST, WEIGHTS)
+        self.resign_problem: str | None = None
+        self.asked_to_resign = 0
+
+    def status(self) -> Status:
+        return self.state
+
+    def lineage(self) -> list[GlobalModel]:
+        return self.models
+
+    def elections(self) -> bytes:
+        return b'[{"at":1.0,"term":1,"node":"node0","from":"candidate","to":"leader"}]'
+
+    async def model(self) -> tuple[Digest, bytes] | None:
+        return self.stored
+
+    def resign(self) -> str | None:
+        self.asked_to_resign += 1
+        if self.resign_problem is None:
+            summary = "follower of node1 in term 4, round 7, 1/2 peers up"
+            self.state = msgspec.structs.replace(self.state, role="follower", leader="node1", term=4, summary=summary)
+        return self.resign_problem
+
+
+def free_port() -> int:
+    """Return a TCP port of loopback that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.asynccontextmanager
+async def served(node: FakeNode, host: str = "127.0.0.1") -> AsyncIterator[int]:
+    """Serve a fake node; yields the port."""
+    port = free_port()
+    async with operator_api(Operator(host=host, port=port), node):
+        yield port
