@@ -1,6 +1,11 @@
 """Options of the whole test suite."""
 
+import hypothesis
 import pytest
+
+# A test's time depends on what else runs on the machine; pytest's own limit stands for all of it.
+hypothesis.settings.register_profile("shared machine", deadline=None)
+hypothesis.settings.load_profile("shared machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

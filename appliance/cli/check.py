@@ -19,6 +19,7 @@ def check(file: Path) -> None:
     config = load(file)
     identity = NodeIdentity.load(config.identity, config.node)
     read_secret(config.identity.consensus_secret)
+    # os.path.exists is also False for what can't be looked up, where Path.exists would raise.
     nearest = next(folder for folder in (config.state, *config.state.parents) if os.path.exists(folder))
     if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
         raise StateError(f"{nearest} can't be written; the node keeps its state in {config.state}")

@@ -11,6 +11,7 @@ from appliance.rounds.actions import Action, Note, RemoveModels
 from appliance.rounds.aggregator import Aggregator
 from appliance.rounds.collected import Phase
 from appliance.rounds.participant import FinishedUpdate, Participant
+from appliance.words.errors import StateError
 from appliance.words.ids import Digest, Monotonic, NodeName, Term
 from appliance.words.messages import Announcement, LeaderStatement, Opening
 from appliance.words.models import GlobalModel
@@ -105,7 +106,14 @@ class NodeCore:
         return actions
 
     def _committed(self, entry: Entry, now: Monotonic) -> list[Action]:
-        model = _entry_decoder.decode(entry.data)
+        try:
+            model = _entry_decoder.decode(entry.data)
+        except msgspec.MsgspecError as error:
+            # To leave out what others may be able to read would fork the lineage (invariant 2).
+            raise StateError(
+                f"entry {entry.index} of the consensus log can't be read here ({error}); "
+                "run the same version of p2pfl-node on every member"
+            ) from None
         if not self.lineage.apply(model):
             note = f"a second model for round {model.round} was proposed by the leader of term {model.term}: left out"
             return [Note("warning", note)]

@@ -311,7 +311,9 @@ def _unreadable(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Ac
 
 @command(r"finds (m\w+) damaged")
 def _damaged(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
-    node.participant.models_dropped(frozenset({stage.digest(said[1])}))
+    digests = frozenset({stage.digest(said[1])})
+    node.participant.models_dropped(digests)
+    node.aggregator.models_dropped(digests)
     return []
 
 

@@ -9,6 +9,7 @@ from appliance.node.core import MODELS_KEPT, NodeCore
 from appliance.rounds import actions as do
 from appliance.rounds.collected import Phase
 from appliance.rounds.participant import FinishedUpdate, Step
+from appliance.words.errors import StateError
 from appliance.words.ids import Digest, Monotonic, NodeName
 from appliance.words.messages import Announcement, Candidate, LeaderStatement, Opening
 from appliance.words.models import GlobalModel
@@ -154,6 +155,14 @@ def test_a_second_model_for_a_round_is_left_out_and_said() -> None:
     assert isinstance(note, do.Note)
     assert "second model for round 1" in note.text
     assert core.lineage.head == model(1)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xc1", msgspec.msgpack.encode({"version": 1, "from": "the future"})])
+def test_an_entry_of_another_version_ends_the_node_with_a_sentence(data: bytes) -> None:
+    """Left out here and applied elsewhere, it would fork the lineage (invariant 2)."""
+    core = new_core()
+    with pytest.raises(StateError, match=r"entry 7 of the consensus log can't be read here .* same version"):
+        core.entries_committed([Entry(7, 1, "data", data)], START)
 
 
 def test_both_sides_learn_of_a_commit() -> None:

@@ -1,0 +1,194 @@
+"""The aggregator under events in any order and of any term: messages overtake each other, threads answer late.
+
+Whatever comes, it never raises, and what it asks for keeps invariants 3 and 4 of design.md.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.rounds import actions as do
+from appliance.rounds.aggregator import Aggregator
+from appliance.rounds.collected import OpenedUpdate, Phase
+from appliance.words.ids import Digest, Monotonic, digest_of
+from appliance.words.messages import Stored
+from appliance.words.models import GlobalModel, Metrics
+from appliance.words.settings import Rounds
+
+MEMBERS = frozenset({"node0", "node1", "node2"})
+MAJORITY = 2
+ROUNDS = st.integers(4, 6)
+TERMS = st.integers(1, 3)
+NAMES = ["m4", "m5", "m5b", "m6"]
+
+
+def _digest(name: str) -> Digest:
+    return digest_of(name.encode())
+
+
+def _model(round_: int, name: str) -> GlobalModel:
+    return GlobalModel(round_, round_, 1, _digest(name), _digest("m4"), 2, 3, 200, 0.5, 1.0, 0.0)
+
+
+HEAD = _model(4, "m4")
+
+events = st.one_of(
+    st.tuples(st.just("lead"), TERMS, st.sampled_from([None, HEAD]), st.booleans()),
+    st.tuples(st.just("stop")),
+    st.tuples(st.just("key"), TERMS),
+    st.tuples(st.just("live"), st.sets(st.sampled_from(["node0", "node1", "node2", "node9"]))),
+    st.tuples(st.just("update"), st.integers(0, 4), ROUNDS, st.sampled_from(NAMES), st.sampled_from(["", "bad"])),
+    st.tuples(st.just("good update"), st.integers(0, 4)),
+    st.tuples(st.just("made"), TERMS, ROUNDS, st.sampled_from(NAMES)),
+    st.tuples(st.just("make")),
+    st.tuples(st.just("judged"), TERMS, ROUNDS),
+    st.tuples(st.just("stored"), st.sampled_from(["node1", "node2", "node9"]), TERMS, ROUNDS, st.sampled_from(NAMES)),
+    st.tuples(st.just("failed"), TERMS, ROUNDS),
+    st.tuples(st.just("committed")),
+    st.tuples(st.just("refused")),
+    st.tuples(st.just("hand over")),
+    st.tuples(st.just("declined")),
+    st.tuples(st.just("has"), st.sampled_from(NAMES)),
+    st.tuples(st.just("lost"), st.sampled_from(NAMES)),
+    st.tuples(st.just("later"), st.sampled_from([0.1, 1.0, 30.0])),
+)
+
+
+@dataclass
+class Watched:
+    """An aggregator, what it was told, and what it asked for since its round began."""
+
+    aggregator: Aggregator = field(
+        default_factory=lambda: Aggregator("node0", "c", MEMBERS, Rounds(deadline_s=20.0, interval_s=1.0))
+    )
+    now: Monotonic = field(default_factory=lambda: Monotonic(100.0))
+    term: int = 0
+    head: GlobalModel | None = None
+    opened: dict[int, OpenedUpdate] = field(default_factory=dict)
+    counted: list[OpenedUpdate] = field(default_factory=list)
+    answered: set[int] = field(default_factory=set)
+    told_stored: set[tuple[str, Stored]] = field(default_factory=set)
+    collecting: int | None = None
+    proposed: GlobalModel | None = None
+
+    def feed(self, event: tuple[object, ...]) -> None:
+        """Pass one event in, and check what follows."""
+        asked = self._pass(event)
+        for action in asked:
+            self._check(action)
+        wait = self.aggregator.waiting
+        assert wait.reason
+        assert wait.until is None or math.isfinite(wait.until)
+
+    def _pass(self, event: tuple[object, ...]) -> list[do.AggregatorAction]:
+        aggregator, now = self.aggregator, self.now
+        match event:
+            case ("lead", int(term), head, bool(stored)) if head is None or isinstance(head, GlobalModel):
+                if aggregator.phase is not Phase.INACTIVE:
+                    return []
+                self.term, self.head, self.proposed = self.term + term, head, None
+                return aggregator.lead(self.term, head, now, head_is_stored=stored)
+            case ("stop",):
+                return aggregator.stop(now)
+            case ("key", int(term)):
+                return aggregator.key_ready(self.term - term + 1, bytes(32), bytes(256), now)
+            case ("live", set(live)):
+                return aggregator.live_changed(frozenset(live), now)
+            case ("update", int(number), int(round_), str(base), str(refusal)):
+                return self._update(number, round_, _digest(base), refusal)
+            case ("good update", int(number)):
+                return self._update(number, self.collecting or 0, self.head.digest if self.head else _digest("m4"), "")
+            case ("made", int(term), int(round_), str(name)):
+                return aggregator.aggregated(self.term - term + 1, round_, _digest(name), now)
+            case ("make",):
+                return aggregator.aggregated(self.term, self.collecting or 0, _digest("m5"), now)
+            case ("judged", int(term), int(round_)):
+                return aggregator.evaluated(self.term - term + 1, round_, Metrics(0.5, 1.0, 10), now)
+            case ("stored", str(peer), int(term), int(round_), str(name)):
+                answer = Stored(self.term - term + 1, round_, _digest(name))
+                self.told_stored.add((peer, answer))
+                return aggregator.stored(peer, answer, now)
+            case ("failed", int(term), int(round_)):
+                return aggregator.aggregation_failed(self.term - term + 1, round_, "no space", now)
+            case ("committed",) if self.proposed is not None:
+                self.head, self.proposed = self.proposed, None
+                return aggregator.committed(self.head, now)
+            case ("refused",):
+                return aggregator.proposal_refused(now)
+            case ("hand over",):
+                return aggregator.hand_over(now)
+            case ("declined",):
+                return aggregator.hand_over_declined(now)
+            case ("has", str(name)):
+                return aggregator.model_stored(_digest(name), now)
+            case ("lost", str(name)):
+                aggregator.models_dropped(frozenset({_digest(name)}))
+                return []
+            case ("later", float(seconds)):
+                self.now = Monotonic(now + seconds)
+                return aggregator.tick(self.now)
+        return []
+
+    def _update(self, number: int, round_: int, base: Digest, refusal: str) -> list[do.AggregatorAction]:
+        handle = len(self.opened)
+        self.opened[handle] = OpenedUpdate(handle, bytes([number]) * 16, round_, base, 100, refusal)
+        return self.aggregator.opened_update(self.opened[handle], self.now)
+
+    def _check(self, action: do.AggregatorAction) -> None:
+        match action:
+            case do.StartCollecting(term, round_):
+                assert term == self.term
+                self.collecting, self.counted = round_, []
+            case do.CreateInitialModel(term):
+                assert term == self.term
+                self.collecting, self.counted = 0, []
+            case do.Count(handle):
+                update = self.opened[handle]
+                assert self.head is not None
+                assert (update.round, update.base, update.refusal) == (self.collecting, self.head.digest, "")
+                assert update.update_id not in {other.update_id for other in self.counted}, "invariant 4"
+                self.counted.append(update)
+            case do.Answer(handle, accepted, reason):
+                assert handle not in self.answered
+                assert accepted == (reason == "")
+                self.answered.add(handle)
+            case do.Aggregate(term, round_):
+                assert (term, round_) == (self.term, self.collecting)
+                assert len(self.counted) >= MAJORITY
+            case do.Propose(model):
+                self._check_proposal(model)
+                self.proposed = model
+
+    def _check_proposal(self, model: GlobalModel) -> None:
+        holders = {
+            peer
+            for peer, answer in self.told_stored
+            if (answer.term, answer.round, answer.digest) == (self.term, model.round, model.digest)
+        }
+        assert len((holders & MEMBERS) | {"node0"}) >= MAJORITY, "invariant 3"
+        assert (model.term, model.round) == (self.term, self.collecting)
+        assert model.base == (None if self.head is None else self.head.digest)
+        assert (model.updates, model.samples) == (len(self.counted), 100 * len(self.counted))
+
+
+@given(st.lists(events, max_size=60))
+def test_nothing_that_comes_breaks_a_promise(script: list[tuple[object, ...]]) -> None:
+    watched = Watched()
+    for event in script:
+        watched.feed(event)
+
+
+def test_the_watcher_sees_whole_rounds() -> None:
+    """The checks above must not pass because nothing ever happens."""
+    watched = Watched()
+    script: list[tuple[object, ...]] = [("lead", 1, HEAD, True), ("key", 1), ("live", {"node1"})]
+    script += [("good update", 0), ("good update", 1), ("make",), ("judged", 1, 5), ("stored", "node1", 1, 5, "m5")]
+    for event in script:
+        watched.feed(event)
+    assert watched.proposed is not None
+    assert len(watched.counted) == 2
+    watched.feed(("committed",))
+    watched.feed(("later", 1.0))
+    assert watched.collecting == 6
