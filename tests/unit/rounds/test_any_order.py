@@ -173,6 +173,12 @@ class Watched:
         assert (model.updates, model.samples) == (len(self.counted), 100 * len(self.counted))
 
 
+WHOLE_ROUND: list[tuple[object, ...]] = [
+    *(("lead", 1, HEAD, True), ("key", 1), ("live", {"node1"}), ("good update", 0), ("good update", 1)),
+    *(("make",), ("judged", 1, 5), ("stored", "node1", 1, 5, "m5"), ("committed",), ("later", 1.0)),
+]
+
+
 @given(st.lists(events, max_size=60))
 def test_nothing_that_comes_breaks_a_promise(script: list[tuple[object, ...]]) -> None:
     watched = Watched()
@@ -180,15 +186,23 @@ def test_nothing_that_comes_breaks_a_promise(script: list[tuple[object, ...]]) -
         watched.feed(event)
 
 
+@given(st.lists(st.lists(events, max_size=2), min_size=2 * len(WHOLE_ROUND), max_size=2 * len(WHOLE_ROUND)))
+def test_nothing_that_comes_between_the_steps_of_rounds_breaks_a_promise(
+    between: list[list[tuple[object, ...]]],
+) -> None:
+    watched = Watched()
+    for step, others in zip(2 * WHOLE_ROUND, between, strict=True):
+        for event in (step, *others):
+            watched.feed(event)
+
+
 def test_the_watcher_sees_whole_rounds() -> None:
     """The checks above must not pass because nothing ever happens."""
     watched = Watched()
-    script: list[tuple[object, ...]] = [("lead", 1, HEAD, True), ("key", 1), ("live", {"node1"})]
-    script += [("good update", 0), ("good update", 1), ("make",), ("judged", 1, 5), ("stored", "node1", 1, 5, "m5")]
-    for event in script:
+    for event in WHOLE_ROUND[:-2]:
         watched.feed(event)
     assert watched.proposed is not None
     assert len(watched.counted) == 2
-    watched.feed(("committed",))
-    watched.feed(("later", 1.0))
+    for event in WHOLE_ROUND[-2:]:
+        watched.feed(event)
     assert watched.collecting == 6
