@@ -91,6 +91,9 @@ class Server:
             return self._refuse(peer, 408, "sent a message too slowly")
         except RemoteError as error:
             return self._refuse(peer, 400, error.reason)
+        except ConnectionError:
+            # The caller ended in the middle of its message: who is still there sends it again, on a new connection.
+            return web.Response(status=400)
         return web.Response(status=204)
 
     async def _body(self, request: web.Request) -> bytes | bytearray:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -31,6 +32,7 @@ COMMIT_WITHIN_S = 60.0
 EXIT_WITHIN_S = 10.0
 """What issue 2 promises for SIGTERM."""
 PORTS_PER_NODE = 10
+TIME_LENGTH = len("2026-01-01 00:00:00,000")
 
 QUICK_ROUNDS = Rounds(interval_s=0.2, deadline_s=20.0)
 CALM = Consensus(heartbeat_interval_s=0.1, election_timeout_s=1.0)
@@ -171,6 +173,10 @@ class NodeProcess:
 
     def log_size(self) -> int:
         return len(self.log())
+
+    def logged_at(self, sentence: str) -> list[datetime]:
+        """Return when it logged lines with this sentence."""
+        return [datetime.fromisoformat(line[:TIME_LENGTH]) for line in self.log().splitlines() if sentence in line]
 
     def waits_for(self, who: str, beginning: str) -> bool:
         """Tell whether its status shows such a wait now."""
