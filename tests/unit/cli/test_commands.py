@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from appliance.cli.main import main
+from appliance.cli.run import _JournalFormatter
 from appliance.cli.status import duration, render
 from appliance.node.cluster import ClusterPlan, create_cluster
 from appliance.operator_api.views import WaitingView
@@ -316,3 +318,20 @@ def test_what_others_said_is_no_markup() -> None:
 )
 def test_durations_are_for_people(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+# --- the log ----------------------------------------------------------------------------------------------------------
+
+
+def test_each_line_for_the_journal_carries_its_priority() -> None:
+    """sd-daemon(3): a line without one would be taken as informational, whatever went wrong."""
+    formatter = _JournalFormatter("%(message)s")
+    lines = {
+        logging.CRITICAL: "<2>a\n<2>b",
+        logging.ERROR: "<3>a\n<3>b",
+        logging.WARNING: "<4>a\n<4>b",
+        logging.INFO: "<6>a\n<6>b",
+        logging.DEBUG: "<7>a\n<7>b",
+    }
+    for level, expected in lines.items():
+        assert formatter.format(logging.makeLogRecord({"levelno": level, "msg": "a\nb"})) == expected
