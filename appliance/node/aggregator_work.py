@@ -58,6 +58,7 @@ class AggregatorWork:
         self._private_key: RSAPrivateKey | None = None
         self._round_key = random(ROUND_KEY_BYTES)
         self._sum = FedAvg(trainer.layout)
+        self._is_whole = True
         self._opened: dict[int, _Opened] = {}
 
     def begin(self, term: Term) -> tuple[bytes, bytes]:
@@ -78,6 +79,7 @@ class AggregatorWork:
         self._round = round_
         self._round_key = self._random(ROUND_KEY_BYTES)
         self._sum = FedAvg(self._trainer.layout)
+        self._is_whole = True
 
     def open(self, envelope: bytes) -> OpenedUpdate | ModelRequest:
         """Open an envelope that was sealed to the term's key.
@@ -108,7 +110,11 @@ class AggregatorWork:
         """Add an opened update to the round's sum."""
         opened = self._opened.get(handle)
         if opened is not None and opened.arrays is not None:
-            self._sum.add(opened.arrays, opened.update.samples)
+            try:
+                self._sum.add(opened.arrays, opened.update.samples)
+            except Exception:
+                self._is_whole = False
+                raise
 
     def answer(self, handle: int, *, accepted: bool, reason: str) -> Sealed | None:
         """Seal the receipt of an opened update, and forget the update."""
@@ -127,7 +133,13 @@ class AggregatorWork:
         return self._models.put(self._trainer.initial_model())
 
     def aggregate(self) -> Digest:
-        """Turn the sum into a model and make it durable here."""
+        """Turn the sum into a model and make it durable here.
+
+        Raises:
+            ApplianceError: an update that was accepted could not be added; StateError: the disk.
+        """
+        if not self._is_whole:
+            raise ApplianceError("an accepted update could not be added to the sum")
         return self._models.put(serialise(self._sum.result(), self._trainer.layout))
 
     def seal_candidate(self, digest: Digest) -> bytes:

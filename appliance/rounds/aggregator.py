@@ -189,7 +189,7 @@ class Aggregator:
         if current is not None and not duplicate:
             if refusal:
                 if update.round == current.round and self._phase is Phase.COLLECTING:
-                    current.refused[update.update_id] = refusal
+                    current.refuse(update.update_id, refusal, most=len(self._members))
             else:
                 current.accepted[update.update_id] = update.samples
                 current.refused.pop(update.update_id, None)
@@ -312,7 +312,7 @@ class Aggregator:
         if digest is None:
             return
         if len(self._stored_by) >= self._majority and metrics is not None and may_propose:
-            self._actions.append(Propose(self._global_model(current, digest, metrics)))
+            self._actions.append(Propose(current.as_global_model(self._term, self._head, digest, metrics)))
             self._enter(Phase.COMMITTING, now)
         if self._replicate.due(now) and len(self._stored_by) < len(self._members):
             first = self._replicate.tries == 0
@@ -327,21 +327,6 @@ class Aggregator:
             )
             missing = frozenset(self._members - self._stored_by)
             self._actions.append(Say(candidate, to=missing, with_body=first and current.round > 0))
-
-    def _global_model(self, current: Collected, digest: Digest, metrics: Metrics) -> GlobalModel:
-        return GlobalModel(
-            version=self._version(),
-            round=current.round,
-            term=self._term,
-            digest=digest,
-            base=None if self._head is None else self._head.digest,
-            updates=len(current.accepted),
-            expected=current.expected,
-            samples=sum(current.accepted.values()),
-            accuracy=metrics.accuracy,
-            loss=metrics.loss,
-            committed_at=0.0,
-        )
 
     def _version(self) -> int:
         return 0 if self._head is None else self._head.version + 1

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from appliance.words.ids import Digest, Monotonic, Round
-from appliance.words.models import Metrics
+from appliance.words.ids import Digest, Monotonic, Round, Term
+from appliance.words.models import GlobalModel, Metrics
 
 
 class Phase(Enum):
@@ -53,3 +53,24 @@ class Collected:
     def answered(self) -> int:
         """How many distinct updates came, counted or refused."""
         return len(self.accepted) + len(self.refused)
+
+    def refuse(self, update_id: bytes, reason: str, *, most: int) -> None:
+        """Note an update as answered with a refusal; no more than ``most``, since anybody can invent ids."""
+        if len(self.refused) < most:
+            self.refused[update_id] = reason
+
+    def as_global_model(self, term: Term, head: GlobalModel | None, digest: Digest, metrics: Metrics) -> GlobalModel:
+        """Return the lineage's next entry after ``head``; its wall time is for the shell to fill in."""
+        return GlobalModel(
+            version=0 if head is None else head.version + 1,
+            round=self.round,
+            term=term,
+            digest=digest,
+            base=None if head is None else head.digest,
+            updates=len(self.accepted),
+            expected=self.expected,
+            samples=sum(self.accepted.values()),
+            accuracy=metrics.accuracy,
+            loss=metrics.loss,
+            committed_at=0.0,
+        )

@@ -1,0 +1,11 @@
+"""What a round has collected."""
+
+from appliance.rounds.collected import Collected
+from appliance.words.ids import Monotonic
+
+
+def test_invented_refusals_are_bounded_by_the_members() -> None:
+    collected = Collected(round=1, deadline=Monotonic(10.0), extensions=0, accepted={}, refused={})
+    for number in range(1000):
+        collected.refuse(number.to_bytes(16), "has another shape", most=5)
+    assert collected.answered == 5
