@@ -172,7 +172,7 @@ class Conductor:
                 raise RemoteError("more envelopes came than can be opened")
             self._errands.on_aggregator(
                 functools.partial(self._shells.aggregator_work.open, envelope),
-                functools.partial(self._opened, peer),
+                self._opened,
                 functools.partial(self._errands.envelope_failed, peer),
             )
         elif key_id in self._shells.participant_work.reply_keys:
@@ -186,10 +186,11 @@ class Conductor:
     def _most_waiting(self) -> int:
         return ENVELOPES_WAITING_PER_MEMBER * (len(self._shells.mesh.peers) + 1)
 
-    def _opened(self, peer: NodeName, content: OpenedUpdate | ModelRequest) -> None:
+    def _opened(self, content: OpenedUpdate | ModelRequest) -> None:
         if isinstance(content, OpenedUpdate):
             if content.refusal:
-                self._errands.refused(peer, "an update", content.refusal)
+                # Without the peer that delivered it: whose an update is must not be found in a log.
+                self._errands.refused("an update", content.refusal)
             self._do(self._core.aggregator.opened_update(content, self._now()))
         else:
             self._errands.on_aggregator(functools.partial(self._shells.aggregator_work.serve, content), self._broadcast)

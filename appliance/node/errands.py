@@ -82,15 +82,15 @@ class Errands:
             self.faults[area] = text
             log.error("%s: %s", area, text, exc_info=None if expected else error)
 
-    def refused(self, peer: NodeName, what: str, reason: str) -> None:
-        """Log what a peer sent and why it is refused, each reason once a minute: a peer must not fill the log."""
-        if self._refusals.allows((peer, what, reason), self._clock()):
-            log.warning("%s that %s delivered is refused: %s (said at most once a minute)", what, peer, reason)
+    def refused(self, what: str, reason: str) -> None:
+        """Log what came and why it is refused, each reason once a minute: a peer must not fill the log."""
+        if self._refusals.allows((what, reason), self._clock()):
+            log.warning("%s is refused: %s (said at most once a minute)", what, reason)
 
     def envelope_failed(self, peer: NodeName, error: Exception) -> None:
         """An envelope could not be opened: its sender's fault, or this node's own."""
         if isinstance(error, RemoteError):
-            self.refused(peer, "an envelope", error.reason)
+            self.refused(f"an envelope that {peer} delivered", error.reason)
         else:
             self.failed("mesh", error)
 
