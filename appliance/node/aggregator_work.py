@@ -107,14 +107,17 @@ class AggregatorWork:
         return OpenedUpdate(handle, update.update_id, update.round, update.base, update.samples, refusal)
 
     def count(self, handle: int) -> None:
-        """Add an opened update to the round's sum."""
+        """Add an opened update to the round's sum; if that can't be done, the round's sum is never published.
+
+        Raises:
+            ApplianceError: the update is not here: it was opened in a term that has ended.
+        """
+        self._is_whole, was_whole = False, self._is_whole
         opened = self._opened.get(handle)
-        if opened is not None and opened.arrays is not None:
-            try:
-                self._sum.add(opened.arrays, opened.update.samples)
-            except Exception:
-                self._is_whole = False
-                raise
+        if opened is None or opened.arrays is None:
+            raise ApplianceError("an accepted update is not here any more")
+        self._sum.add(opened.arrays, opened.update.samples)
+        self._is_whole = was_whole
 
     def answer(self, handle: int, *, accepted: bool, reason: str) -> Sealed | None:
         """Seal the receipt of an opened update, and forget the update."""
