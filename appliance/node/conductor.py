@@ -104,13 +104,14 @@ class Conductor:
         if head is not None and head is not before:
             self._candidate_body = None
             log.info(
-                "round %d is committed: version %d, accuracy %.4f, loss %.4f, %d of %d updates, %s",
+                "round %d is committed: version %d, accuracy %.4f, loss %.4f, %d of %d updates, %.1f s, %s",
                 head.round,
                 head.version,
                 head.accuracy,
                 head.loss,
                 head.updates,
                 head.expected,
+                head.duration_s,
                 short(head.digest),
             )
         self._do(actions)

@@ -263,7 +263,7 @@ class Aggregator:
         if self._head is None:
             if not self._obtain.due(now):
                 return
-            self._current = Collected(0, deadline=now, extensions=0, accepted={}, refused={})
+            self._current = Collected(0, opened_at=now, deadline=now)
             self._actions.append(CreateInitialModel(self._term))
             self._enter(Phase.AGGREGATING, now)
         elif self._head_is_stored:
@@ -283,7 +283,7 @@ class Aggregator:
     def _open(self, now: Monotonic) -> None:
         round_ = 1 if self._head is None else self._head.round + 1
         deadline = Monotonic(now + self._settings.deadline_s)
-        self._current = Collected(round_, deadline=deadline, extensions=0, accepted={}, refused={})
+        self._current = Collected(round_, opened_at=now, deadline=deadline)
         self._next_opening = Monotonic(now + self._settings.interval_s)
         self._actions.append(StartCollecting(self._term, round_))
         self._enter(Phase.COLLECTING, now)
@@ -312,7 +312,7 @@ class Aggregator:
         if digest is None:
             return
         if len(self._stored_by) >= self._majority and metrics is not None and may_propose:
-            self._actions.append(Propose(current.as_global_model(self._term, self._head, digest, metrics)))
+            self._actions.append(Propose(current.as_global_model(self._term, self._head, digest, metrics, now)))
             self._enter(Phase.COMMITTING, now)
         if self._replicate.due(now) and len(self._stored_by) < len(self._members):
             first = self._replicate.tries == 0

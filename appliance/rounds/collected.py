@@ -1,6 +1,6 @@
 """What the aggregator's life consists of: its phases, and what a round has collected so far."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from appliance.words.ids import Digest, Monotonic, Round, Term
@@ -41,10 +41,11 @@ class Collected:
     """The round under way, from its opening to its commit."""
 
     round: Round
+    opened_at: Monotonic
     deadline: Monotonic
-    extensions: int
-    accepted: dict[bytes, int]
-    refused: dict[bytes, str]
+    extensions: int = 0
+    accepted: dict[bytes, int] = field(default_factory=dict)
+    refused: dict[bytes, str] = field(default_factory=dict)
     digest: Digest | None = None
     metrics: Metrics | None = None
     expected: int = 0
@@ -59,7 +60,9 @@ class Collected:
         if len(self.refused) < most:
             self.refused[update_id] = reason
 
-    def as_global_model(self, term: Term, head: GlobalModel | None, digest: Digest, metrics: Metrics) -> GlobalModel:
+    def as_global_model(
+        self, term: Term, head: GlobalModel | None, digest: Digest, metrics: Metrics, now: Monotonic
+    ) -> GlobalModel:
         """Return the lineage's next entry after ``head``; its wall time is for the shell to fill in."""
         return GlobalModel(
             version=0 if head is None else head.version + 1,
@@ -73,4 +76,5 @@ class Collected:
             accuracy=metrics.accuracy,
             loss=metrics.loss,
             committed_at=0.0,
+            duration_s=now - self.opened_at,
         )

@@ -39,6 +39,7 @@ class GlobalModel(Struct, frozen=True, forbid_unknown_fields=True):
         samples: how many training samples those updates stand for.
         accuracy, loss: of this model on the leader's held-out data.
         committed_at: seconds since 1970, the leader's wall clock; a record, never compared.
+        duration_s: from the opening of the round to the proposal of this model, on the leader's monotonic clock.
     """
 
     version: Version
@@ -52,6 +53,7 @@ class GlobalModel(Struct, frozen=True, forbid_unknown_fields=True):
     accuracy: Accuracy
     loss: Loss
     committed_at: float
+    duration_s: Annotated[float, Meta(ge=0.0, le=1e9)] = 0.0
 
 
 class TensorLayout(Struct, frozen=True, forbid_unknown_fields=True):
