@@ -1,6 +1,7 @@
 """``p2pfl-node run``: the daemon, in the foreground."""
 
 import asyncio
+import ctypes
 import logging
 import os
 import signal
@@ -12,6 +13,7 @@ import click
 from appliance.cli.options import config_option
 from appliance.node.config import Config, load
 
+_M_ARENA_MAX = -8  # malloc.h
 _PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 
 
@@ -21,6 +23,7 @@ def run(file: Path) -> None:
     """Run the node in the foreground until SIGTERM or Ctrl-C; a second one ends it at once."""
     config = load(file)
     _set_up_logging(config)
+    _keep_memory_together()
     asyncio.run(_run(config))
 
 
@@ -59,3 +62,10 @@ def _set_up_logging(config: Config) -> None:
     logging.basicConfig(level=config.logging.level.upper(), handlers=[handler])
     # asyncio logs at INFO and below what only its own developers need.
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def _keep_memory_together() -> None:
+    """Let the threads share two of glibc's arenas: with one each, freed models stay behind in all of them (15 MB)."""
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(_M_ARENA_MAX, 2)
