@@ -69,6 +69,8 @@ def render(state: Status) -> RenderableType:
     table.add_row("peers", Text(", ".join(up) + " up" if up else "none up"))
     if down:
         table.add_row("", Text(", ".join(down) + " down", style="red"))
+    for peer, reason in state.network.unreachable.items():
+        table.add_row("", Text(f"{peer} can't be reached: {reason}", style="red"))
     if state.period_left_s is not None:
         table.add_row("period", f"{duration(state.period_left_s)} left")
     for wait in state.waiting:

@@ -5,28 +5,21 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
 from appliance.consensus.messages import Entry
 from appliance.consensus.ready import Role
-from appliance.datagrams.driver import ConsensusDriver
 from appliance.envelopes.format import parse_header
-from appliance.mesh.mesh import Mesh
-from appliance.node.aggregator_work import AggregatorWork, seal_model
+from appliance.node.aggregator_work import seal_model
 from appliance.node.core import NodeCore
 from appliance.node.elections import Elections
 from appliance.node.errands import Errands
-from appliance.node.participant_work import OpenedReceipt, ParticipantWork
-from appliance.node.worker import Worker
-from appliance.pki.identity import NodeIdentity
-from appliance.pki.statements import StatementVerifier
+from appliance.node.participant_work import OpenedReceipt
+from appliance.node.shells import Shells
 from appliance.rounds import actions as do
 from appliance.rounds.collected import OpenedUpdate
 from appliance.rounds.participant import FinishedUpdate, short
-from appliance.storage.models import ModelStore
-from appliance.words.clock import Clock
 from appliance.words.errors import RemoteError, StateError
 from appliance.words.ids import Digest, Monotonic, NodeName, Term
 from appliance.words.messages import (
@@ -48,22 +41,6 @@ ENVELOPES_WAITING_PER_MEMBER = 4
 """Envelopes that may wait for the aggregator's thread, per member: more is a flood, and honest senders try again."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Shells:
-    """Everything with side effects that a conductor uses; made by the composition root."""
-
-    consensus: ConsensusDriver
-    mesh: Mesh
-    identity: NodeIdentity
-    verifier: StatementVerifier
-    models: ModelStore
-    participant: Worker
-    participant_work: ParticipantWork
-    aggregator: Worker
-    aggregator_work: AggregatorWork
-    clock: Clock
 
 
 class Conductor:

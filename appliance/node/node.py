@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,17 +18,18 @@ from appliance.datagrams.driver import ConsensusDriver
 from appliance.envelopes.pool import KeyPool
 from appliance.mesh.mesh import Mesh
 from appliance.node.aggregator_work import AggregatorWork
-from appliance.node.conductor import Conductor, Shells
+from appliance.node.conductor import Conductor
 from appliance.node.config import Config
 from appliance.node.core import NodeCore
 from appliance.node.elections import Elections
 from appliance.node.errands import Errands
 from appliance.node.participant_work import ParticipantWork
 from appliance.node.patience import Patience
+from appliance.node.shells import Shells
 from appliance.node.status import PeerWatch, status_of, summary, waits
 from appliance.node.worker import Worker
 from appliance.operator_api.server import operator_api
-from appliance.operator_api.views import Status, UpdateView
+from appliance.operator_api.views import NetworkView, Status, UpdateView
 from appliance.pki.identity import NodeIdentity
 from appliance.pki.statements import StatementVerifier
 from appliance.rounds.participant import FinishedUpdate
@@ -43,6 +45,7 @@ from appliance.words.models import GlobalModel
 
 TICK_S = 0.1
 RESIGN_WITHIN_S = 4.0
+AGGREGATOR_HANGS_AFTER_S = 120.0
 CLOSE_WITHIN_S = 2.0
 TRAINING_NICENESS = 5
 """Training yields to heartbeats. Not more: the thread may hold the interpreter's lock when the processor is taken
@@ -91,6 +94,7 @@ class Node:
             reply_keys_ready=self._pool.level,
             progress=self._shells.participant_work.progress,
             update=self._latest_update(),
+            network=self._network(),
             faults=self._faults,
         )
 
@@ -100,6 +104,13 @@ class Node:
             return None
         round_, samples, metrics = latest
         return UpdateView(round_, samples, metrics.accuracy, metrics.loss)
+
+    def _network(self) -> NetworkView:
+        refused: Counter[str] = Counter()
+        for (peer, _), count in self._shells.consensus.refused.items():
+            refused[peer or "strangers"] += count
+        mesh = self._shells.mesh
+        return NetworkView(mesh.unreachable, mesh.lost, dict(refused))
 
     def lineage(self) -> list[GlobalModel]:
         """Return the committed global models, oldest first."""
@@ -169,7 +180,9 @@ class Node:
             self._next_ping = Monotonic(now + notifier.watchdog_interval_s)
 
     def _threads_live(self) -> bool:
-        return self._shells.participant.is_alive and self._shells.aggregator.is_alive
+        """Training may take hours; no job of the aggregator takes more than seconds."""
+        participant, aggregator = self._shells.participant, self._shells.aggregator
+        return participant.is_alive and aggregator.is_alive and aggregator.busy_s < AGGREGATOR_HANGS_AFTER_S
 
     async def _hand_over(self) -> None:
         """Resign if this node leads: finish a commit under way, leave an open round to the next leader."""

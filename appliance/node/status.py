@@ -7,7 +7,7 @@ from typing import Literal
 from appliance import __version__
 from appliance.consensus.ready import Role
 from appliance.node.core import NodeCore
-from appliance.operator_api.views import CertificateView, ModelView, Status, UpdateView, WaitingView
+from appliance.operator_api.views import CertificateView, ModelView, NetworkView, Status, UpdateView, WaitingView
 from appliance.rounds.actions import Waiting
 from appliance.rounds.collected import Phase
 from appliance.rounds.participant import Step
@@ -90,6 +90,7 @@ def status_of(
     reply_keys_ready: int,
     progress: float,
     update: UpdateView | None,
+    network: NetworkView,
     faults: Mapping[str, str],
 ) -> Status:
     """Return the whole state of a node."""
@@ -117,6 +118,7 @@ def status_of(
             expires_at.timestamp(), round((expires_at - datetime.now(UTC)).total_seconds() / SECONDS_A_DAY, 1)
         ),
         uptime_s=now - started,
+        network=network,
         faults=[f"{area}: {text}" for area, text in sorted(faults.items())],
     )
 

@@ -1,6 +1,6 @@
 """Prometheus metrics: the status, as numbers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -35,27 +35,22 @@ class _StatusCollector(Collector):
             single["model_loss"] = ("Cross entropy on the leader's held-out data", status.model.loss)
         for name, (text, value) in single.items():
             yield GaugeMetricFamily(f"p2pfl_{name}", text, value=value)
-        yield self._by_label(
-            "peer_up",
-            "1 for a peer that was heard of lately",
-            "peer",
-            {peer: float(state == "up") for peer, state in status.peers.items()},
-        )
-        yield self._by_label(
-            "turns",
-            "How often each node was elected",
-            "node",
-            {node: float(turns) for node, turns in status.turns.items()},
-        )
-        yield self._by_label(
-            "waiting_seconds",
-            "How long the node has waited, and for what",
-            "who",
-            {wait.who: wait.since_s for wait in status.waiting},
+        yield from self._labelled()
+
+    def _labelled(self) -> Iterator[Metric]:
+        status, network = self._status, self._status.network
+        up = {peer: float(state == "up") for peer, state in status.peers.items()}
+        waiting: dict[str, float] = {wait.who: wait.since_s for wait in status.waiting}
+        yield self._gauge("peer_up", "1 for a peer that was heard of lately", "peer", up)
+        yield self._gauge("turns", "How often each node was elected", "node", status.turns)
+        yield self._gauge("waiting_seconds", "How long the node has waited", "who", waiting)
+        yield self._gauge("mesh_messages_lost", "Messages given up since the start", "peer", network.messages_lost)
+        yield self._gauge(
+            "consensus_datagrams_refused", "Datagrams refused since the start", "peer", network.datagrams_refused
         )
 
     @staticmethod
-    def _by_label(name: str, text: str, label: str, values: dict[str, float]) -> Metric:
+    def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
         family = GaugeMetricFamily(f"p2pfl_{name}", text, labels=[label])
         for key, value in sorted(values.items()):
             family.add_metric([key], value)

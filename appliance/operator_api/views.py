@@ -42,6 +42,20 @@ class CertificateView(Struct, frozen=True):
     expires_in_days: float
 
 
+class NetworkView(Struct, frozen=True):
+    """What does not get through, as this node sees it.
+
+    Attributes:
+        unreachable: peers that the last mesh message did not reach, each with the reason.
+        messages_lost: mesh messages given up since the start, for each peer.
+        datagrams_refused: consensus datagrams refused since the start, for each peer (``strangers`` for others).
+    """
+
+    unreachable: dict[NodeName, str]
+    messages_lost: dict[NodeName, int]
+    datagrams_refused: dict[str, int]
+
+
 class Status(Struct, frozen=True):
     """The answer of ``/v1/status``.
 
@@ -79,6 +93,7 @@ class Status(Struct, frozen=True):
     reply_keys_ready: int
     certificate: CertificateView
     uptime_s: float
+    network: NetworkView
     faults: list[str]
 
 

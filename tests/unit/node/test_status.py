@@ -7,7 +7,7 @@ import msgspec
 from appliance.consensus.ready import Role
 from appliance.node.core import NodeCore
 from appliance.node.status import PeerWatch, status_of, summary, view, waits
-from appliance.operator_api.views import Status
+from appliance.operator_api.views import NetworkView, Status
 from appliance.rounds.actions import Waiting
 from appliance.words.ids import Monotonic
 from tests.unit.lineage.test_lineage import model
@@ -35,6 +35,7 @@ def _status(core: NodeCore, peers: PeerWatch, **changes: object) -> Status:
         reply_keys_ready=8,
         progress=0.5,
         update=None,
+        network=NetworkView({}, {}, {}),
         faults={"training": "no data", "state": "disk full"},
     )
     return msgspec.structs.replace(status, **changes)

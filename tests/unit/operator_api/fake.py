@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from appliance.operator_api.server import operator_api
-from appliance.operator_api.views import CertificateView, ModelView, Status, UpdateView, WaitingView
+from appliance.operator_api.views import CertificateView, ModelView, NetworkView, Status, UpdateView, WaitingView
 from appliance.words.ids import Digest, digest_of
 from appliance.words.models import GlobalModel
 from appliance.words.settings import Operator
@@ -40,6 +40,7 @@ STATUS = Status(
     reply_keys_ready=8,
     certificate=CertificateView(1.9e9, 700.5),
     uptime_s=12.5,
+    network=NetworkView({"node2": "Connection refused"}, {"node1": 0, "node2": 7}, {"node1": 2, "strangers": 1}),
     faults=[],
 )
 ALONE = msgspec.structs.replace(

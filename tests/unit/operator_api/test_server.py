@@ -144,6 +144,8 @@ async def test_metrics_are_what_prometheus_reads(api: aiohttp.ClientSession, nod
     assert found["p2pfl_peer_up", "node2"] == 0
     assert found["p2pfl_turns", "node0"] == 2
     assert found["p2pfl_waiting_seconds", "aggregator"] == 40
+    assert found["p2pfl_mesh_messages_lost", "node2"] == 7
+    assert found["p2pfl_consensus_datagrams_refused", "strangers"] == 1
     node.state = ALONE
     found = await scrape()
     assert found["p2pfl_ready",] == 0

@@ -1,0 +1,29 @@
+"""All that a node does its work with, named in one place."""
+
+from dataclasses import dataclass
+
+from appliance.datagrams.driver import ConsensusDriver
+from appliance.mesh.mesh import Mesh
+from appliance.node.aggregator_work import AggregatorWork
+from appliance.node.participant_work import ParticipantWork
+from appliance.node.worker import Worker
+from appliance.pki.identity import NodeIdentity
+from appliance.pki.statements import StatementVerifier
+from appliance.storage.models import ModelStore
+from appliance.words.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Shells:
+    """Everything with side effects that a conductor uses; made by the composition root."""
+
+    consensus: ConsensusDriver
+    mesh: Mesh
+    identity: NodeIdentity
+    verifier: StatementVerifier
+    models: ModelStore
+    participant: Worker
+    participant_work: ParticipantWork
+    aggregator: Worker
+    aggregator_work: AggregatorWork
+    clock: Clock
