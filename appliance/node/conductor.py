@@ -29,6 +29,7 @@ from appliance.words.messages import (
     MeshMessage,
     ModelRequest,
     ModelWanted,
+    Participation,
     ResignWanted,
     Sealed,
     Signed,
@@ -108,6 +109,8 @@ class Conductor:
                 self._on_sealed(peer, message.envelope)
             case Stored():
                 self._do(self._core.aggregator.stored(peer, message, self._now()))
+            case Participation():
+                self._do(self._core.aggregator.participation(peer, message, self._now()))
             case ModelWanted():
                 self._on_model_wanted(peer, message)
             case ResignWanted():
@@ -219,16 +222,14 @@ class Conductor:
                 self._train(action)
             case do.StopTraining():
                 self._shells.participant_work.stop()
-            case do.Deliver() | do.Fetch() | do.Forget() | do.StoreCandidate() | do.AnswerStored():
+            case do.Deliver() | do.Fetch() | do.Forget() | do.StoreCandidate() | do.Tell():
                 self._carry_out_participant(action)
             case do.RemoveModels(digests):
                 self._errands.aside(functools.partial(self._shells.models.remove, digests), _ignore)
             case _:
                 self._carry_out_aggregator(action)
 
-    def _carry_out_participant(
-        self, action: do.Deliver | do.Fetch | do.Forget | do.StoreCandidate | do.AnswerStored
-    ) -> None:
+    def _carry_out_participant(self, action: do.Deliver | do.Fetch | do.Forget | do.StoreCandidate | do.Tell) -> None:
         work, announcement = self._shells.participant_work, self._announcement
         match action:
             case do.Deliver() if announcement is not None:
@@ -242,8 +243,8 @@ class Conductor:
                 self._errands.aside(functools.partial(work.forget, action.update_id), _ignore)
             case do.StoreCandidate():
                 self._store_candidate(action.digest)
-            case do.AnswerStored():
-                self._shells.mesh.send(action.to, action.answer)
+            case do.Tell():
+                self._shells.mesh.send(action.to, action.message)
 
     def _carry_out_aggregator(self, action: do.AggregatorAction) -> None:
         work, core = self._shells.aggregator_work, self._core.aggregator

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from appliance.words.ids import Digest, Monotonic, NodeName, Round, Term
-from appliance.words.messages import LeaderStatement, Stored
+from appliance.words.messages import LeaderStatement, Participation, Stored
 from appliance.words.models import GlobalModel
 
 
@@ -122,11 +122,11 @@ class StoreCandidate:
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerStored:
-    """Tell the leader that the candidate's bytes are durable here."""
+class Tell:
+    """Tell the leader, in the open: the candidate's bytes are durable here; this node can, or can't, take part."""
 
     to: NodeName
-    answer: Stored
+    message: Stored | Participation
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,5 +191,5 @@ AggregatorAction = (
     | HandOver
     | Note
 )
-ParticipantAction = Fetch | StoreCandidate | AnswerStored | Train | StopTraining | Deliver | Forget | Note
+ParticipantAction = Fetch | StoreCandidate | Tell | Train | StopTraining | Deliver | Forget | Note
 Action = AggregatorAction | ParticipantAction | RemoveModels

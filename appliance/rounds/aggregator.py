@@ -21,7 +21,7 @@ from appliance.rounds.collected import Collected, OpenedUpdate, Phase
 from appliance.rounds.participant import short
 from appliance.rounds.retry import Retry
 from appliance.words.ids import Digest, Monotonic, NodeName, Round, Term
-from appliance.words.messages import Announcement, Candidate, LeaderStatement, Opening, Stored
+from appliance.words.messages import Announcement, Candidate, LeaderStatement, Opening, Participation, Stored
 from appliance.words.models import GlobalModel, Metrics
 from appliance.words.settings import Rounds
 
@@ -73,12 +73,7 @@ class Aggregator:
         current = self._current
         if self._phase is Phase.COLLECTING and current is not None:
             until = current.deadline
-            reason = (
-                f"waiting for updates of round {current.round}: {len(current.accepted)} of {len(self._live) + 1} "
-                f"(quorum {self._quorum})"
-            )
-            if current.extensions:
-                reason += f", below the quorum at {_times(current.extensions, 'deadline')}"
+            reason = current.progress(self._expected(current), self._quorum)
         elif self._phase is Phase.REPLICATING and current is not None:
             until = self._replicate.at
             reason = f"waiting for a majority to store the candidate: {len(self._stored_by)} of {self._majority}"
@@ -234,6 +229,13 @@ class Aggregator:
             self._stored_by.add(peer)
         return self._advance(now)
 
+    def participation(self, node: NodeName, message: Participation, now: Monotonic) -> list[AggregatorAction]:
+        """A node can't take part in the round, or can again: who is live and can't is not waited for."""
+        current = self._current
+        if node in self._members and current is not None and self._is_current(message.term, message.round):
+            (current.unable.discard if message.able else current.unable.add)(node)
+        return self._advance(now)
+
     def tick(self, now: Monotonic) -> list[AggregatorAction]:
         """Time has passed."""
         return self._advance(now)
@@ -291,9 +293,9 @@ class Aggregator:
 
     def _collect(self, current: Collected, now: Monotonic) -> None:
         enough = len(current.accepted) >= self._quorum
-        all_live = current.answered >= len(self._live) + 1
+        all_live = current.answered >= self._expected(current)
         if enough and (all_live or now >= current.deadline):
-            current.expected = len(self._live) + 1
+            current.expected = self._expected(current)
             self._actions.append(Aggregate(self._term, current.round))
             self._enter(Phase.AGGREGATING, now)
         elif now >= current.deadline:
@@ -351,6 +353,10 @@ class Aggregator:
             return "it was trained on another base model"
         return update.refusal
 
+    def _expected(self, current: Collected) -> int:
+        """Return how many updates can come: one from each live node that can train, this one among them."""
+        return len((self._live | {self._node}) - current.unable)
+
     def _is_current(self, term: Term, round_: Round) -> bool:
         return term == self._term and self._current is not None and self._current.round == round_
 
@@ -372,7 +378,7 @@ class Aggregator:
                     base=head.digest,
                     key_id=self._announcement.key_id,
                     accepted=len(current.accepted),
-                    expected=len(self._live) + 1,
+                    expected=self._expected(current),
                     quorum=self._quorum,
                     deadline_s=max(0.0, current.deadline - now),
                 )
@@ -381,7 +387,3 @@ class Aggregator:
 
     def _enter(self, phase: Phase, now: Monotonic) -> None:
         self._phase, self._since = phase, now
-
-
-def _times(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
-from appliance.words.ids import Digest, Monotonic, Round, Term
+from appliance.words.ids import Digest, Monotonic, NodeName, Round, Term
 from appliance.words.models import GlobalModel, Metrics
 
 
@@ -48,12 +48,22 @@ class Collected:
     refused: dict[bytes, str] = field(default_factory=dict)
     digest: Digest | None = None
     metrics: Metrics | None = None
+    unable: set[NodeName] = field(default_factory=set)
     expected: int = 0
 
     @property
     def answered(self) -> int:
         """How many distinct updates came, counted or refused."""
         return len(self.accepted) + len(self.refused)
+
+    def progress(self, expected: int, quorum: int) -> str:
+        """Say how far the round is, for an operator."""
+        text = f"waiting for updates of round {self.round}: {len(self.accepted)} of {expected} (quorum {quorum})"
+        if self.unable:
+            text += f", not from {' and '.join(sorted(self.unable))}, unable to train now"
+        if self.extensions:
+            text += f", below the quorum at {self.extensions} deadline{'s' if self.extensions > 1 else ''}"
+        return text
 
     def refuse(self, update_id: bytes, reason: str, *, most: int) -> None:
         """Note an update as answered with a refusal; no more than ``most``, since anybody can invent ids."""

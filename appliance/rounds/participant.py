@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from enum import Enum
 
 from appliance.rounds.actions import (
-    AnswerStored,
     Deliver,
     Fetch,
     Forget,
@@ -12,12 +11,13 @@ from appliance.rounds.actions import (
     ParticipantAction,
     StopTraining,
     StoreCandidate,
+    Tell,
     Train,
     Waiting,
 )
 from appliance.rounds.retry import Retry
 from appliance.words.ids import Digest, Monotonic, Round
-from appliance.words.messages import Announcement, Candidate, Opening, Stored
+from appliance.words.messages import Announcement, Candidate, Opening, Participation, Stored
 from appliance.words.models import GlobalModel
 
 TRAINING_RETRY_S = 10.0
@@ -70,6 +70,7 @@ class Participant:
         self._deadline = now
         self._candidate: Candidate | None = None
         self._has_body = False
+        self._said_unable = False
         self._training: tuple[Round, Digest] | None = None
         self._stopping = False
         self._training_retry = Retry(first_s=TRAINING_RETRY_S, most_s=300.0)
@@ -120,6 +121,7 @@ class Participant:
         """Consensus has another leader, or none: what the old one said no longer holds. Training goes on."""
         self._announcement = self._opening = self._candidate = None
         self._receipt = None
+        self._said_unable = False
         return self._advance(now)
 
     def announced(self, announcement: Announcement, now: Monotonic) -> list[ParticipantAction]:
@@ -131,6 +133,8 @@ class Participant:
         """The leader of this term said which round is open, and how far it is."""
         if opening.round > self._committed_round:
             self._opening = opening
+            if self._step is Step.FAILED:
+                self._said_unable = False  # the leader says the round again each second: so does this node
             self._deadline = Monotonic(now + opening.deadline_s)
         return self._advance(now)
 
@@ -160,6 +164,7 @@ class Participant:
         self._stored.add(digest)
         if self._fetching == digest:
             self._fetching = None
+            self._training_retry.reset()  # what training failed for may have been just this
         if self._candidate is not None and self._candidate.digest == digest:
             self._answer_stored(self._candidate)
         return self._advance(now)
@@ -227,6 +232,7 @@ class Participant:
         step = self._next_step(now)
         if step is not self._step:
             self._step, self._since = step, now
+        self._say_whether_able()
         if self._fetching is not None and self._fetching not in self._wanted():
             self._fetching = None
         if self._fetching is not None and self._announcement is not None and self._fetch.due(now):
@@ -234,6 +240,15 @@ class Participant:
             self._actions.append(Fetch(self._fetching))
         actions, self._actions = self._actions, []
         return actions
+
+    def _say_whether_able(self) -> None:
+        """A node that can't train now says so, that the round need not wait for it; and takes it back in time."""
+        opening = self._opening
+        unable = self._step is Step.FAILED
+        if opening is not None and unable != self._said_unable:
+            self._said_unable = unable
+            message = Participation(term=opening.term, round=opening.round, able=not unable)
+            self._actions.append(Tell(opening.leader, message))
 
     def _wanted(self) -> set[Digest]:
         """Return the models that are of use here now: a candidate that is given up is not asked for any more."""
@@ -300,7 +315,7 @@ class Participant:
 
     def _answer_stored(self, candidate: Candidate) -> None:
         answer = Stored(term=candidate.term, round=candidate.round, digest=candidate.digest)
-        self._actions.append(AnswerStored(candidate.leader, answer))
+        self._actions.append(Tell(candidate.leader, answer))
 
     def _forget(self, kept: FinishedUpdate) -> None:
         self._actions.append(Forget(kept.update_id))

@@ -117,6 +117,14 @@ class Stored(_Message, frozen=True):
     digest: Digest
 
 
+class Participation(_Message, frozen=True):
+    """Whether the sender can take part in a round: one that can't train now is live, and yet not waited for."""
+
+    term: Term
+    round: Round
+    able: bool
+
+
 class ModelWanted(_Message, frozen=True):
     """The leader lacks the committed model's bytes; whoever holds them seals them to this fresh key."""
 
@@ -130,7 +138,7 @@ class ResignWanted(_Message, frozen=True):
     term: Term
 
 
-MeshMessage = Signed | Sealed | Stored | ModelWanted | ResignWanted
+MeshMessage = Signed | Sealed | Stored | Participation | ModelWanted | ResignWanted
 
 # --- content of envelopes ---------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from appliance.rounds.aggregator import Aggregator
 from appliance.rounds.collected import OpenedUpdate
 from appliance.rounds.participant import FinishedUpdate, Participant, short
 from appliance.words.ids import Digest, Monotonic, NodeName, digest_of
-from appliance.words.messages import Announcement, Candidate, Opening, Stored
+from appliance.words.messages import Announcement, Candidate, Opening, Participation, Stored
 from appliance.words.models import GlobalModel, Metrics
 from appliance.words.settings import Rounds
 from tests.scenarios.tell import tell, tell_wait
@@ -325,6 +325,12 @@ def _trained(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Actio
 @command(r"can't train: (.*)")
 def _training_failed(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
     return node.participant.training_failed(said[1], stage.now)
+
+
+@command(r"hears that (node\d) (can|can't) take part in round (\d+)(?:, term (\d+))?")
+def _participation(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    message = Participation(int(said[4] or node.term), int(said[3]), said[2] == "can")
+    return node.aggregator.participation(said[1], message, stage.now)
 
 
 @command(r"has stopped training")

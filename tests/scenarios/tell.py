@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from appliance.rounds import actions as do
-from appliance.words.messages import Announcement, LeaderStatement, Opening
+from appliance.words.messages import Announcement, LeaderStatement, Opening, Participation, Stored
 
 NameOf = Callable[[object], str]
 """Gives the script's name (m4, u1, k1) of a digest, an update's id, a handle or a key's id."""
@@ -49,8 +49,10 @@ def _tell_participant(action: do.Action, name: NameOf) -> str:
             return f"asks the leader for {name(digest)}"
         case do.StoreCandidate(digest):
             return f"opens the body of {name(digest)}"
-        case do.AnswerStored(to, answer):
+        case do.Tell(to, Stored() as answer):
             return f"tells {to}: {name(answer.digest)} of round {answer.round} is stored, term {answer.term}"
+        case do.Tell(to, Participation() as message):
+            return f"tells {to}: I can{'' if message.able else 'not'} take part in round {message.round}"
         case do.Train(round_, base):
             return f"trains for round {round_} on {name(base)}"
         case do.StopTraining():

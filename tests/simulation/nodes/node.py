@@ -18,7 +18,7 @@ from appliance.rounds import actions as do
 from appliance.rounds.collected import OpenedUpdate
 from appliance.rounds.participant import FinishedUpdate
 from appliance.words.ids import Digest, NodeName, Round, digest_of
-from appliance.words.messages import Announcement, LeaderStatement
+from appliance.words.messages import Announcement, LeaderStatement, Participation, Stored
 from appliance.words.models import Metrics
 from appliance.words.settings import Consensus, Rounds
 from tests.simulation.nodes.world import World
@@ -236,6 +236,13 @@ class SimulatedNode:
         if digest in self.disk.models:
             self._send(sender, lambda node: node._store_model(digest))
 
+    def _take_plain(self, sender: NodeName, message: Stored | Participation) -> None:
+        aggregator, now = self.core.aggregator, self._world.now
+        if isinstance(message, Stored):
+            self._do(aggregator.stored(sender, message, now))
+        else:
+            self._do(aggregator.participation(sender, message, now))
+
     def _take_receipt(self, update_id: bytes, key_id: bytes, accepted: bool, reason: str) -> None:
         self._has_round_key = True
         now = self._world.now
@@ -314,8 +321,8 @@ class SimulatedNode:
                     self._later(0.02, lambda: self._store_model(digest))
                 else:
                     self._later(0.02, lambda: self._unreadable(digest))
-            case do.AnswerStored(to, answer):
-                self._send(to, lambda node: node._do(node.core.aggregator.stored(self.name, answer, node._world.now)))
+            case do.Tell(to, message):
+                self._send_or_self(to, lambda node: node._take_plain(self.name, message))
             case do.Forget(update_id):
                 if self.disk.kept is not None and self.disk.kept.update_id == update_id:
                     self.disk.kept = None
@@ -330,6 +337,9 @@ class SimulatedNode:
         if not self._training:
             return
         self._training = False
+        if self._world.random.random() < 1 / 20:
+            self._do(self.core.participant.training_failed("the dice said so", self._world.now))
+            return
         self._write()
         self.disk.kept = FinishedUpdate(self._world.random.randbytes(16), round_, base)
         self._write()

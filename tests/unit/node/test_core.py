@@ -135,7 +135,7 @@ def test_the_leader_is_followed() -> None:
     assert core.leader_said(announcement, START, with_body=False) == []
     assert core.leader_said(opening, START, with_body=False) == [do.Train(1, model(0).digest)]
     [answer] = core.leader_said(candidate, START, with_body=False)
-    assert isinstance(answer, do.AnswerStored)
+    assert isinstance(answer, do.Tell)
     assert answer.to == "node1"
 
 

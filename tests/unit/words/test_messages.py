@@ -17,6 +17,7 @@ from appliance.words.messages import (
     ModelRequest,
     ModelWanted,
     Opening,
+    Participation,
     Receipt,
     ResignWanted,
     Sealed,
@@ -46,6 +47,7 @@ mesh = st.one_of(
     st.builds(Signed, blobs, blobs, st.binary(max_size=256), blobs),
     st.builds(Sealed, blobs),
     st.builds(Stored, numbers, numbers, digests),
+    st.builds(Participation, numbers, numbers, st.booleans()),
     st.builds(ModelWanted, digests, public_keys),
     st.builds(ResignWanted, numbers),
 )
