@@ -160,7 +160,7 @@ class Conductor:
             self._errands.aside(
                 functools.partial(self._shells.participant_work.open_answer, envelope, key_id),
                 self._answered,
-                functools.partial(self._errands.envelope_failed, peer),
+                functools.partial(self._answer_failed, peer),
             )
 
     @property
@@ -191,6 +191,11 @@ class Conductor:
             )
         else:
             self._stored(answer)
+
+    def _answer_failed(self, peer: NodeName, error: Exception) -> None:
+        self._errands.envelope_failed(peer, error)
+        if isinstance(error, StateError):
+            self._do(self._core.participant.storing_failed(self._now()))
 
     def _on_model_wanted(self, peer: NodeName, wanted: ModelWanted) -> None:
         """Only the leader may ask in the open, and only for what is here."""

@@ -20,7 +20,7 @@ from appliance.words.ids import Digest, Monotonic, Round
 from appliance.words.messages import Announcement, Candidate, Opening, Participation, Stored
 from appliance.words.models import GlobalModel
 
-TRAINING_RETRY_S = 10.0
+FAILURE_RETRY_S = 10.0
 
 
 class Step(Enum):
@@ -33,7 +33,7 @@ class Step(Enum):
     DELIVERING = "waiting for a receipt"
     DELIVERED = "waiting for the round to close"
     REFUSED = "update refused, waiting for the next round"
-    FAILED = "training failed, waiting to try again"
+    FAILED = "can't train now, waiting to try again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,8 @@ class Participant:
         self._said_unable = False
         self._training: tuple[Round, Digest] | None = None
         self._stopping = False
-        self._training_retry = Retry(first_s=TRAINING_RETRY_S, most_s=300.0)
+        self._training_retry = Retry(first_s=FAILURE_RETRY_S, most_s=60.0)
+        self._storing_retry = Retry(first_s=FAILURE_RETRY_S, most_s=60.0)
         self._receipt: _Receipt | None = None
         self._fetch = Retry(first_s=3.0, most_s=30.0)
         self._fetching: Digest | None = None
@@ -114,7 +115,7 @@ class Participant:
         elif self._step is Step.REFUSED and self._receipt:
             reason, until = f"update refused ({self._receipt.reason}), waiting for the next round", self._deadline
         elif self._step is Step.FAILED:
-            until = self._training_retry.at
+            until = max(self._training_retry.at, self._storing_retry.at)
         return Waiting(reason, self._since, until)
 
     def leader_changed(self, now: Monotonic) -> list[ParticipantAction]:
@@ -162,11 +163,18 @@ class Participant:
     def model_stored(self, digest: Digest, now: Monotonic) -> list[ParticipantAction]:
         """A model's bytes are durable on this node."""
         self._stored.add(digest)
+        self._storing_retry.reset()
         if self._fetching == digest:
             self._fetching = None
             self._training_retry.reset()  # what training failed for may have been just this
         if self._candidate is not None and self._candidate.digest == digest:
             self._answer_stored(self._candidate)
+        return self._advance(now)
+
+    def storing_failed(self, now: Monotonic) -> list[ParticipantAction]:
+        """A model's bytes can't be made durable here, so this node can't train on them; tried again after a while."""
+        self._fetching = None
+        self._storing_retry.schedule(now)
         return self._advance(now)
 
     def models_dropped(self, digests: frozenset[Digest]) -> None:
@@ -279,6 +287,8 @@ class Participant:
             self._actions.append(StopTraining())
 
     def _train(self, opening: Opening, now: Monotonic) -> Step:
+        if not self._storing_retry.due(now):
+            return Step.FAILED
         if opening.base not in self._stored:
             self._fetch_model(opening.base)
             return Step.FETCHING

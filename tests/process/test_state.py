@@ -126,8 +126,11 @@ def test_damaged_kept_update_is_said_and_trained_again(make_cluster: MakeCluster
 
 
 def test_disk_that_takes_no_more_models(make_cluster: MakeCluster) -> None:
-    """Writes of models and updates fail on one node: it says so, the others go on, and it recovers by itself."""
-    cluster = make_cluster(plan(3, rounds=Rounds(interval_s=0.2, deadline_s=3.0)))
+    """Writes of models and updates fail on one node: it says so, the others go on, and it recovers by itself.
+
+    The deadline is far beyond this test: nobody waits for the one that can't train.
+    """
+    cluster = make_cluster(plan(3, rounds=Rounds(interval_s=0.2, deadline_s=600.0)))
     cluster.start()
     leader = cluster.wait_leader()
     cluster.wait_version(1)

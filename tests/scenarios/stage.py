@@ -333,6 +333,11 @@ def _participation(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do
     return node.aggregator.participation(said[1], message, stage.now)
 
 
+@command(r"can't store a model")
+def _storing_failed(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    return node.participant.storing_failed(stage.now)
+
+
 @command(r"has stopped training")
 def _training_stopped(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
     return node.participant.training_stopped(stage.now)
