@@ -12,7 +12,7 @@ from appliance.pki.identity import NodeIdentity
 from appliance.words.errors import ConfigurationError, StateError
 
 
-@click.command()
+@click.command(short_help="Check the configuration and its files.")
 @config_option
 def check(file: Path) -> None:
     """Check the configuration and every file that it names, without starting the node."""

@@ -23,7 +23,7 @@ SMALLEST = 3
 LOG_LINES_ON_FAILURE = 8
 
 
-@click.command()
+@click.command(short_help="Kill the leader of a real cluster, and lose nothing.")
 @click.option("--nodes", type=click.IntRange(min=SMALLEST), default=5, show_default=True, help="How many nodes.")
 @click.option("--rounds", type=click.IntRange(min=5), default=10, show_default=True, help="How many rounds, at least.")
 @click.option("--data", type=DataSource(), default="digits", show_default=True, help="Where the nodes' data is from.")

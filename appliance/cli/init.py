@@ -24,7 +24,7 @@ class DataSource(click.ParamType[tuple[str, Path | None]]):
         return self.fail(f"{value!r} is neither digits nor mnist:PATH, where PATH holds MNIST/raw", param, ctx)
 
 
-@click.command()
+@click.command(short_help="Make a ready cluster: keys, configuration, data.")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--nodes", type=click.IntRange(min=1), default=5, show_default=True, help="How many nodes.")
 @click.option(

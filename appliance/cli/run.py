@@ -17,7 +17,7 @@ _M_ARENA_MAX = -8  # malloc.h
 _PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 
 
-@click.command()
+@click.command(short_help="Run the node, in the foreground.")
 @config_option
 def run(file: Path) -> None:
     """Run the node in the foreground until SIGTERM or Ctrl-C; a second one ends it at once."""

@@ -20,7 +20,7 @@ RESIGN_WITHIN_S = 15.0
 SECONDS_AN_HOUR, SECONDS_A_MINUTE = 3600, 60
 
 
-@click.command()
+@click.command(short_help="Show what the node does and waits for.")
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print the JSON of /v1/status.")
 @click.option("--watch", is_flag=True, help="Show it again each second until Ctrl-C.")
@@ -92,7 +92,7 @@ def duration(seconds: float) -> str:
     return f"{whole // SECONDS_AN_HOUR} h {whole % SECONDS_AN_HOUR // SECONDS_A_MINUTE} min"
 
 
-@click.command()
+@click.command(short_help="Ask the leader to hand over now.")
 @config_option
 def resign(file: Path) -> None:
     """Ask the leader to hand over now, and wait until another node leads."""
