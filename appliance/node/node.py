@@ -17,6 +17,7 @@ from appliance.datagrams.boot import read_secret
 from appliance.datagrams.driver import ConsensusDriver
 from appliance.envelopes.pool import KeyPool
 from appliance.mesh.mesh import Mesh
+from appliance.mesh.throttle import Throttle
 from appliance.node.aggregator_work import AggregatorWork
 from appliance.node.conductor import Conductor
 from appliance.node.config import Config
@@ -46,6 +47,7 @@ from appliance.words.models import GlobalModel
 TICK_S = 0.1
 RESIGN_WITHIN_S = 4.0
 AGGREGATOR_HANGS_AFTER_S = 120.0
+COMPLAINTS_EVERY_S = 60.0
 CLOSE_WITHIN_S = 2.0
 TRAINING_NICENESS = 5
 """Training yields to heartbeats. Not more: the thread may hold the interpreter's lock when the processor is taken
@@ -205,7 +207,7 @@ async def run(config: Config, stop: asyncio.Event, clock: Clock = system_clock) 
     """
     notifier = Notifier()
     bugs: list[Exception] = []
-    _stop_on_bugs(stop, bugs)
+    stop_on_bugs(stop, bugs, clock)
     async with _node(config, clock) as node, operator_api(config.operator, node):
         notifier.ready()
         log.info("%s %s is up, member of %s", config.node, __version__, config.cluster.name)
@@ -214,17 +216,22 @@ async def run(config: Config, stop: asyncio.Event, clock: Clock = system_clock) 
         raise bugs[0]
 
 
-def _stop_on_bugs(stop: asyncio.Event, bugs: list[Exception]) -> None:
-    """An exception that nobody expected ends the node: systemd starts it again from what is durable."""
+def stop_on_bugs(stop: asyncio.Event, bugs: list[Exception], clock: Clock) -> None:
+    """Have an exception that nobody expected end the node: systemd starts it again from what is durable.
+
+    What the system reports is no bug, such as no more descriptors for new connections: a stranger who opens many can
+    cause it, and must not end the node by it. It is said once a minute.
+    """
+    complaints = Throttle(COMPLAINTS_EVERY_S)
 
     def handle(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        error = context.get("exception")
-        if isinstance(error, Exception):
-            log.critical("a bug ends this node: %s", context.get("message"), exc_info=error)
+        error, message = context.get("exception"), context.get("message")
+        if isinstance(error, Exception) and not isinstance(error, OSError):
+            log.critical("a bug ends this node: %s", message, exc_info=error)
             bugs.append(error)
             stop.set()
-        else:
-            log.warning("event loop: %s", context.get("message"))
+        elif complaints.allows((message, str(error)), clock()):
+            log.warning("event loop: %s%s", message, "" if error is None else f" ({error})")
 
     asyncio.get_running_loop().set_exception_handler(handle)
 
