@@ -7,24 +7,11 @@ from appliance.consensus.messages import AppendEntries, Entry, HardState, Reques
 from appliance.consensus.quorum import Outcome, Tally, majority, reached_by_majority
 from appliance.consensus.ready import Role
 from appliance.words.errors import RemoteError
-from appliance.words.ids import Monotonic
-from tests.unit.consensus.bench import TIMEOUT, Bench, core, entries
-
-T0 = Monotonic(0.0)
+from tests.unit.consensus.bench import T0, TIMEOUT, Bench, candidate, core, entries
 
 
 def replies(raft: Raft) -> list[RequestVoteReply]:
     return [message for _, message in raft.ready().messages if isinstance(message, RequestVoteReply)]
-
-
-def candidate(size: int) -> Raft:
-    """Return a core that has won its pre-vote and stands for term 1."""
-    raft = core("a", size)
-    raft.tick(raft.next_deadline)
-    for voter in "bcdefg"[: majority(size) - 1]:
-        raft.step(voter, RequestVoteReply(1, True, True), T0)
-    assert (raft.role, raft.term) == (Role.CANDIDATE, 1)
-    return raft
 
 
 @pytest.mark.parametrize(("members", "needed"), [(1, 1), (2, 2), (3, 2), (4, 3), (5, 3), (6, 4), (7, 4)])
