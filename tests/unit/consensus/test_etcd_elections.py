@@ -94,12 +94,7 @@ def test_leader_election_overwrite_newer_logs() -> None:
 @pytest.mark.parametrize("trial", [False, True])
 def test_vote_from_any_state(state: str, trial: bool) -> None:
     """etcd ``TestVoteFromAnyState``, ``TestPreVoteFromAnyState``: once the leader, if any, has lost its majority."""
-    raft = {"follower": core, "pre-candidate": core, "leader": None}.get(state) and core("a", 3)
-    if state == "pre-candidate":
-        assert raft is not None
-        raft.tick(raft.next_deadline)
-    raft = raft or (candidate(3) if state == "candidate" else leading(3))
-    raft.ready()
+    raft = in_state(state)
     term, late = raft.term, Monotonic(2 * TIMEOUT)
     raft.step("b", RequestVote(term + 1, 42, term + 1, trial, False), late)
     ready = raft.ready()
