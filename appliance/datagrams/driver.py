@@ -47,7 +47,6 @@ class Status:
     Attributes:
         first_index: the first entry that is in the log still, and not only in a snapshot.
         settled: this node leads, and its no-op is committed: it may act as the leader.
-        led_since: None unless this node leads.
         membership: the latest in the log, committed or not.
         turns: how often each member has led.
     """
@@ -59,7 +58,6 @@ class Status:
     last_index: Index
     first_index: Index
     settled: bool
-    led_since: Monotonic | None
     membership: Membership
     turns: dict[NodeName, int]
 
@@ -250,7 +248,6 @@ class ConsensusDriver:
             last_index=log.last_index,
             first_index=log.start + 1,
             settled=raft.settled,
-            led_since=raft.led_since,
             membership=log.membership,
             turns={node: log.ledger.turns.get(node, 0) for node in sorted(log.membership.names)},
         )
