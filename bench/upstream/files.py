@@ -48,9 +48,9 @@ def our_log_read_again(folder: Path) -> str:
 def _our_entry(folder: Path, term: int) -> bool:
     entry = Entry(1, term, "data", b"\x0a\n")
     with ConsensusLog(folder) as log:
-        log.save(HardState(term, None, 0), None, [entry])
+        log.save(HardState(term, None, 0), None, None, [entry])
     with ConsensusLog(folder) as log:
-        return log.entries == [entry]
+        return list(log.kept.entries) == [entry]
 
 
 def _read_again(same: Callable[[int], bool]) -> str:
@@ -83,16 +83,16 @@ def their_full_disk(raftos: Any, folder: Path) -> str:
 def our_full_disk(folder: Path) -> str:
     entry, next_entry = Entry(1, 5, "data", b"x"), Entry(2, 5, "data", b"y")
     with ConsensusLog(folder) as log:
-        log.save(HardState(5, "x", 0), None, [entry])
-        refusal = _refused(lambda: log.save(HardState(6, None, 0), None, []), most=0)
+        log.save(HardState(5, "x", 0), None, None, [entry])
+        refusal = _refused(lambda: log.save(HardState(6, None, 0), None, None, []), most=0)
     with ConsensusLog(folder) as log:
         kept = f"term {log.hard_state.term}, vote {log.hard_state.voted_for}"
         most = (folder / "log").stat().st_size + 10
-        refusal_of_log = _refused(lambda: log.save(None, None, [next_entry]), most=most)
+        refusal_of_log = _refused(lambda: log.save(None, None, None, [next_entry]), most=most)
 
     def count() -> int:
         with ConsensusLog(folder) as log:
-            return len(log.entries)
+            return len(log.kept.entries)
 
     return f"{refusal}, then {kept}; {refusal_of_log}, then {_reading(count)}"
 

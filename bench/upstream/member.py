@@ -9,6 +9,7 @@ import asyncio
 import random
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -20,7 +21,7 @@ from appliance.datagrams.raftos_engine import RaftosEngine
 from appliance.node.engine import ConsensusEngine
 from appliance.words.clock import system_clock
 from appliance.words.ids import NodeName, Term
-from appliance.words.settings import Cluster, Consensus
+from appliance.words.settings import Cluster, Consensus, Member
 
 SECRET = bytes(range(32))
 """Of a cluster that lives on loopback for some minutes."""
@@ -64,8 +65,7 @@ def _member(engine: str, name: NodeName, plan: Plan, folder: Path) -> ConsensusE
             folder=folder,
             secret=SECRET,
             clock=system_clock,
-            on_committed=_on_committed,
-            on_role=_on_role,
+            application=Witness(),
         )
     return ConsensusDriver(
         me=name,
@@ -75,18 +75,31 @@ def _member(engine: str, name: NodeName, plan: Plan, folder: Path) -> ConsensusE
         secret=SECRET,
         random=random.SystemRandom(),
         clock=system_clock,
-        on_committed=_on_committed,
-        on_role=_on_role,
+        application=Witness(),
     )
 
 
-def _on_committed(entries: tuple[Entry, ...]) -> None:
-    for entry in entries:
-        _say(Event(time.monotonic(), entry.term))
+class Witness:
+    """An application that only tells what happens to it."""
 
+    def on_role(self, role: Role, term: Term, leader: NodeName | None) -> None:
+        _say(Event(time.monotonic(), term, role.value, leader))
 
-def _on_role(role: Role, term: Term, leader: NodeName | None) -> None:
-    _say(Event(time.monotonic(), term, role.value, leader))
+    def on_committed(self, entries: tuple[Entry, ...]) -> None:
+        for entry in entries:
+            _say(Event(time.monotonic(), entry.term))
+
+    def on_members(self, members: Mapping[NodeName, Member]) -> None:
+        """Nothing to tell."""
+
+    def snapshot(self) -> bytes:
+        return b""
+
+    def restore(self, state: bytes) -> None:
+        """Nothing to tell."""
+
+    def fetch_snapshot(self, leader: NodeName) -> None:
+        """These runs are too short for one."""
 
 
 def _say(event: Event) -> None:

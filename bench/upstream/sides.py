@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from appliance.consensus import membership
 from appliance.consensus.core import Raft
 from appliance.consensus.messages import RequestVote, RequestVoteReply
 from appliance.consensus.ready import Role
@@ -185,10 +186,10 @@ class Ours:
         log = self._logs[name] = ConsensusLog(self._folder / name)
         self._cores[name] = Raft(
             node=name,
-            members=self._members,
+            bootstrap=membership.of(self._members),
             settings=Consensus(),
             hard_state=log.hard_state,
-            log=log.entries,
+            kept=log.kept,
             random=random.Random(name),
             now=self._now,
         )
@@ -196,7 +197,7 @@ class Ours:
     def _carry_out(self, name: str) -> None:
         ready = self._cores[name].ready()
         if ready.must_save:
-            self._logs[name].save(ready.hard_state, ready.truncate_from, ready.entries)
+            self._logs[name].save(ready.hard_state, ready.compaction, ready.truncate_from, ready.entries)
         self.sent += [(name, to, message) for to, message in ready.messages]
         self._committed[name].update((entry.index, entry.term) for entry in ready.committed)
         if self.leads(name):
@@ -241,7 +242,7 @@ class Ours:
         return f"the writer is told that it is {fate}: index {index} came with term {came}, it wrote in term {term}"
 
     def standing(self, name: str) -> tuple[int, int]:
-        return self._cores[name].commit_index, self._cores[name].last_index
+        return self._cores[name].log.commit, self._cores[name].log.last_index
 
     def leads(self, name: str) -> bool:
         return self._cores[name].role is Role.LEADER

@@ -1,16 +1,17 @@
 """What comes from the network: an outsider without the secret, a datagram sent again, and one sent to somebody else."""
 
 import asyncio
+import secrets
 from typing import Any
 
 from appliance.consensus.messages import Ping, encode
+from appliance.datagrams.association import Association
 from appliance.datagrams.raftos_shim import JsonSerializer
-from appliance.datagrams.sealing import Sealer
-from appliance.datagrams.shell import Datagrams
-from appliance.words.clock import system_clock
-from appliance.words.settings import Cluster, Member
+from appliance.datagrams.sealing import RefusedError, parse
+from appliance.words.ids import Monotonic
 
 SECRET, ANOTHER = bytes(range(32)), bytes(32)
+NOW = Monotonic(0.0)
 ADDRESS = ("127.0.0.1", 9)
 MESSAGE = {"type": "request_vote", "term": 1, "candidate_id": "a", "last_log_index": 0, "last_log_term": 0}
 
@@ -52,37 +53,52 @@ def theirs(raftos: Any) -> str:
 
 
 def ours() -> str:
-    cluster = Cluster(name="x", members={name: Member(host="127.0.0.1") for name in "abc"})
-    handled: list[object] = []
+    """Our associations, which the UDP shell only carries."""
+    members = {name: _Member(name) for name in "abc"}
 
-    def member(name: str) -> Datagrams:
-        return Datagrams(
-            cluster=cluster,
-            me=name,
-            secret=SECRET,
-            boot=1,
-            on_message=lambda *message: handled.append(message),
-            clock=system_clock,
-        )
+    def outcome(receiver: str, datagram: bytes) -> str:
+        return members[receiver].take(datagram)
 
-    def outcome(receiver: Datagrams, datagram: bytes) -> str:
-        handled.clear()
-        before = dict(receiver.refused)
-        receiver.datagram_received(datagram, ADDRESS)
-        refused = [
-            refusal.name for key, count in receiver.refused.items() if count > before.get(key, 0) for refusal in key[1:]
-        ]
-        return "handled" if handled else f"refused as {', '.join(refused)}"
-
-    def seal(secret: bytes) -> bytes:
-        return Sealer(cluster="x", me="a", peers=["b", "c"], secret=secret, boot=1).seal("b", encode(Ping()))
-
-    b, c = member("b"), member("c")
-    datagram = seal(SECRET)
-    first = outcome(b, datagram)
+    stranger = _Member("a", ANOTHER)
+    members["a"].meet(members["b"])
+    datagram = members["a"].seal("b", encode(Ping()))
+    assert datagram is not None
+    first = outcome("b", datagram)
+    outsider = stranger.seal("b", encode(Ping())) or stranger.sides["b"].outbox[0]
     return _cell(
-        outsider=outcome(b, seal(ANOTHER)), first=first, again=outcome(b, datagram), elsewhere=outcome(c, datagram)
+        outsider=outcome("b", outsider), first=first, again=outcome("b", datagram), elsewhere=outcome("c", datagram)
     )
+
+
+class _Member:
+    """A member's side towards each of the others, without sockets."""
+
+    def __init__(self, name: str, secret: bytes = SECRET) -> None:
+        self.name = name
+        self.sides = {
+            peer: Association(cluster="x", me=name, peer=peer, secret=secret, random=secrets.token_bytes)
+            for peer in "abc"
+            if peer != name
+        }
+
+    def meet(self, peer: "_Member") -> None:
+        """Exchange hellos until both sides know each other's session."""
+        self.seal(peer.name, b"")
+        for _ in range(4):
+            for sender, receiver in ((self, peer), (peer, self)):
+                outbox, sender.sides[receiver.name].outbox = sender.sides[receiver.name].outbox, []
+                for datagram in outbox:
+                    receiver.take(datagram, sender.name)
+
+    def seal(self, peer: str, content: bytes) -> bytes | None:
+        return self.sides[peer].seal(content, NOW)
+
+    def take(self, datagram: bytes, sender: str = "a") -> str:
+        try:
+            content = self.sides[sender].open(*parse(datagram), NOW)
+        except RefusedError as refused:
+            return f"refused as {refused.refusal.name}"
+        return "taken as a greeting" if content is None else "handled"
 
 
 def _cell(*, outsider: str, first: str, again: str, elsewhere: str) -> str:
