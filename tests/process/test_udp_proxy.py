@@ -33,7 +33,7 @@ def proxy(ends: dict[str, socket.socket], seed: int = 1, quality: Quality | None
 
 def received(end: socket.socket, count: int | None = None) -> list[int]:
     """Return the numbers that came: so many, or all until it is silent."""
-    numbers = []
+    numbers: list[int] = []
     end.settimeout(WITHIN_S if count is not None else SILENCE_S)
     with contextlib.suppress(TimeoutError):
         while count is None or len(numbers) < count:
