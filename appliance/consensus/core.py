@@ -3,29 +3,29 @@
 Safety rests on the caller carrying a ``Ready`` out in its order. See the package for the papers that are cited.
 """
 
-import itertools
 import random
-from collections.abc import Collection, Sequence
 
 from appliance.consensus.leadership import Leadership
 from appliance.consensus.log import Log
+from appliance.consensus.membership import Membership, Place, check_entries, encode_membership
 from appliance.consensus.messages import (
     ENTRY_LIMIT,
     AppendEntries,
     AppendEntriesReply,
-    Entry,
     HardState,
     Index,
     Message,
     Ping,
+    Request,
     RequestVote,
     RequestVoteReply,
+    SnapshotOffer,
     TimeoutNow,
-    check_sequence,
 )
 from appliance.consensus.quorum import Outcome, Tally
-from appliance.consensus.ready import Ready, Role, RoleChange
-from appliance.words.errors import RemoteError
+from appliance.consensus.ready import Fetch, Outbox, Ready, Role, RoleChange
+from appliance.consensus.snapshot import Kept, Snapshot
+from appliance.words.errors import OperatorError, RemoteError
 from appliance.words.ids import Monotonic, NodeName, Term
 from appliance.words.settings import Consensus
 
@@ -40,8 +40,10 @@ class Raft:
     """One node's consensus.
 
     Args:
-        node: this node's name; one of ``members``.
-        hard_state, log: what was made durable before; of a new node empty.
+        node: this node's name.
+        bootstrap: the membership until a snapshot or the log holds one. Without voters: a node that is to join a
+            cluster that is there already, and waits until its leader calls.
+        hard_state, kept: what was made durable before; of a new node empty.
         random: spreads the election timeouts.
 
     Raises ValueError if what was kept contradicts itself.
@@ -51,34 +53,30 @@ class Raft:
         self,
         *,
         node: NodeName,
-        members: Collection[NodeName],
+        bootstrap: Membership,
         settings: Consensus,
         hard_state: HardState,
-        log: Sequence[Entry],
+        kept: Kept,
         random: random.Random,
         now: Monotonic,
     ) -> None:
-        self._log = Log(log, hard_state.commit)
-        if node not in members or self._log.last_term > hard_state.term:
-            raise ValueError(f"{node} is no member, or its log is of a later term than its hard state")
+        self._log = Log(kept.reconciled(), hard_state.commit, bootstrap)
+        if self._log.last_term > hard_state.term:
+            raise ValueError("the log is of a later term than the hard state")
         self._node = node
-        self._members = frozenset(members)
-        self._peers = sorted(self._members - {node})
         self._settings = settings
         self._random = random
         self._term, self._voted_for = hard_state.term, hard_state.voted_for
-        self._saved = hard_state
         self._leader: NodeName | None = None
         self._leader_heard = now
         self._leadership: Leadership | None = None
         self._tally: Tally | None = None
         self._trial = False
         self._abstain_until = now
-        self._messages: list[tuple[NodeName, Message]] = []
-        self._role_changes: list[RoleChange] = []
-        self._told = RoleChange(Role.FOLLOWER, self._term, None)
+        self._out = Outbox(hard_state)
+        self._send = self._out.send
         self._election_due = now
-        if self._peers:
+        if set(self._log.membership.voters) != {node}:
             self._wait(now)
 
     # --- what can be asked --------------------------------------------------------------------------------------------
@@ -99,12 +97,9 @@ class Raft:
         return self._leader
 
     @property
-    def commit_index(self) -> Index:
-        return self._log.commit
-
-    @property
-    def last_index(self) -> Index:
-        return self._log.last_index
+    def log(self) -> Log:
+        """The log; to be read only."""
+        return self._log
 
     @property
     def settled(self) -> bool:
@@ -120,7 +115,7 @@ class Raft:
     def next_deadline(self) -> Monotonic:
         """When ``tick`` must be called, unless something happens before."""
         if self._leadership is None:
-            return self._election_due
+            return self._election_due if self._may_stand else Monotonic(float("inf"))
         deadlines = [self._leadership.heartbeat_due, self._leadership.quorum_lost_at]
         if self._leadership.handover is not None:
             deadlines.append(self._leadership.handover.deadline)
@@ -130,20 +125,17 @@ class Raft:
         """Return the followers that answered this leader within two election timeouts; empty if it leads no more."""
         return frozenset() if self._leadership is None else self._leadership.live_peers(now)
 
-    def turns(self) -> dict[NodeName, int]:
-        """Return how often each member has led, by the log."""
-        return {node: self._log.turns(node) for node in sorted(self._members)}
-
     # --- what can happen ----------------------------------------------------------------------------------------------
 
     def step(self, sender: NodeName, message: Message, now: Monotonic) -> None:
-        """Take in a message. Raises RemoteError on one that no correct member sends; it is then ignored."""
-        if sender not in self._peers:
-            raise RemoteError(f"{sender} is no peer in this cluster")
+        """Take in a message of an authentic sender, a member or not (thesis, 4.1: memberships may differ meanwhile).
+
+        Raises RemoteError on one that no correct member sends; it is then ignored.
+        """
         if isinstance(message, Ping):
             return
         if isinstance(message, AppendEntries):
-            check_sequence(message)
+            check_entries(message)
         if message.term > self._term and self._follows_term(message, now):
             self._become_follower(message.term, None, now)
         match message:
@@ -151,46 +143,89 @@ class Raft:
                 self._on_request_vote(sender, message, now)
             case RequestVoteReply():
                 self._on_vote(sender, message, now)
-            case AppendEntries():
-                self._on_append(sender, message, now)
+            case AppendEntries() | SnapshotOffer():
+                self._on_leader(sender, message, now)
             case AppendEntriesReply():
                 if self._leadership is not None and message.term == self._term:
-                    self._leadership.on_reply(sender, message, now)
-                    self._advance_commit()
+                    self._out.reads += self._leadership.on_reply(sender, message, now)
+                    self._advance(now)
             case TimeoutNow():
-                if self._tally is None and message.term == self._term and sender == self._leader:
+                if self._tally is None and message.term == self._term and sender == self._leader and self._may_stand:
                     self._stand(now, trial=False, transfer=True)
 
     def tick(self, now: Monotonic) -> None:
         """Do what is due; call it at ``next_deadline``, after the messages that have arrived."""
         if self._leadership is None:
-            if now >= self._election_due:
+            if now >= self._election_due and self._may_stand:
                 self._stand(now, trial=True)
             return
         handover = self._leadership.handover
         if now >= self._leadership.quorum_lost_at:
-            self._step_down(now, resigning=handover is not None and handover.resign)
+            self._step_down(now)
         elif handover is not None and now >= handover.deadline:
             if handover.resign:
-                self._step_down(now, resigning=True)
+                self._step_down(now)
             else:
                 self._leadership.handover = None
         elif now >= self._leadership.heartbeat_due:
             self._leadership.heartbeat(now)
 
-    def propose(self, data: bytes, now: Monotonic) -> tuple[Index, Term] | None:
+    def propose(self, data: bytes, now: Monotonic, request: Request | None = None) -> tuple[Index, Term] | None:
         """Append an entry, if this node leads and is not handing over; it is committed when it comes out of ``Ready``.
 
-        If the entry of that index comes out with another term, the proposal is lost.
+        If the entry of that index comes out with another term, the proposal is lost. A request that is in the log
+        already is not appended again; what is returned is where it stands.
         """
         if len(data) > ENTRY_LIMIT:
             raise ValueError(f"an entry carries at most {ENTRY_LIMIT} bytes")
-        if self._leadership is None or self._leadership.handover is not None or now >= self._leadership.quorum_lost_at:
+        if self._leadership is None:
             return None
-        self._log.append([Entry(self._log.last_index + 1, self._term, "data", data)])
-        self._leadership.replicate()
-        self._advance_commit()
-        return self._log.last_index, self._term
+        place = self._leadership.propose(data, request, now)
+        self._advance(now)
+        return place
+
+    def add(self, node: NodeName, place: Place, now: Monotonic) -> None:
+        """Let a node join as a learner; it votes by itself once it has caught up (thesis, 4.2.1).
+
+        Raises OperatorError if that can't be now.
+        """
+        self._change(self._log.membership.with_learner(node, place), now)
+
+    def remove(self, node: NodeName, now: Monotonic) -> None:
+        """Let a node leave, this one too (thesis, 4.2.2). Raises OperatorError if that can't be now."""
+        self._change(self._log.membership.without(node), now)
+
+    def _change(self, membership: Membership, now: Monotonic) -> None:
+        if self._leadership is None or not self.settled:
+            raise OperatorError("this node does not lead, or only just began to; ask the leader, or ask again")
+        self._leadership.change(membership, now)
+        self._advance(now)
+
+    def read(self, number: int, now: Monotonic) -> bool:
+        """Ask up to where one must have applied to answer a read now; ``Ready.reads`` answers, by the number given.
+
+        False if this node can't say: it does not lead, or has not committed an entry of its term (thesis, 6.4).
+        """
+        if self._leadership is None or not self.settled or now >= self._leadership.quorum_lost_at:
+            return False
+        self._leadership.reads.ask(number, self._log.commit)
+        return True
+
+    def compact(self, state: bytes, keep: int) -> None:
+        """Put ``state``, which is what all committed entries amount to, in their place; the last ``keep`` stay.
+
+        Raises ValueError if the caller has not applied all that is committed.
+        """
+        self._log.compact(state, keep)
+
+    def install(self, sender: NodeName, snapshot: Snapshot, now: Monotonic) -> None:
+        """Take in a snapshot that ``Ready.fetch`` asked for, if it comes from this term's leader and is news."""
+        if sender != self._leader or self._leadership is not None or snapshot.term > self._term:
+            return
+        self._log.install(snapshot)
+        self._leader_heard = now
+        self._wait(now)
+        self._send(sender, AppendEntriesReply(self._term, True, self._log.commit))
 
     def transfer(self, now: Monotonic, target: NodeName | None = None) -> bool:
         """Hand leadership over (thesis, 3.10), to the fit follower that has led least if none is named.
@@ -216,31 +251,24 @@ class Raft:
         """Return heartbeats that a leader may send while a ``Ready`` is still being made durable.
 
         So a slow disk costs no election. They tell nothing of that ``Ready``: its entries were never acknowledged, and
-        the term was durable before anybody voted for it.
+        the term was durable before anybody else voted for it. The only voter has no such proof, and says nothing.
         """
-        return [] if self._leadership is None else self._leadership.keep_alive()
+        alone = len(self._log.membership.voters) == 1
+        return [] if self._leadership is None or alone else self._leadership.keep_alive()
 
     def ready(self) -> Ready:
         """Drain what is to be done."""
-        truncate_from, entries = self._log.drain()
-        state = HardState(self._term, self._voted_for, self._log.commit)
-        promised = (state.term, state.voted_for) != (self._saved.term, self._saved.voted_for)
-        # A commit alone is worth no fsync: a leader finds it again (5.4.2). It rides along with other writes.
-        must_write = promised or ((bool(entries) or truncate_from is not None) and state != self._saved)
-        if must_write:
-            self._saved = state
-        messages, self._messages = tuple(self._messages), []
-        role_changes, self._role_changes = tuple(self._role_changes), []
-        return Ready(
-            hard_state=state if must_write else None,
-            truncate_from=truncate_from,
-            entries=entries,
-            messages=messages,
-            committed=self._log.drain_committed(),
-            role_changes=role_changes,
-        )
+        if self._leadership is not None:
+            self._leadership.prove()
+            self._out.reads += self._leadership.confirmed()
+        return self._out.drain(self._log, HardState(self._term, self._voted_for, self._log.commit))
 
     # --- elections (paper, 5.2 and 5.4.1; thesis, 9.6) ----------------------------------------------------------------
+
+    @property
+    def _may_stand(self) -> bool:
+        """Whether this node has a vote; one that is being removed has until it knows that to be committed (4.2.2)."""
+        return self._node in self._log.membership.voters or self._node in self._log.settled_membership.voters
 
     def _follows_term(self, message: Message, now: Monotonic) -> bool:
         """Say whether a message of a later term moves this node to that term."""
@@ -282,12 +310,12 @@ class Raft:
             self._term, self._voted_for = self._term + 1, self._node
         self._leader = None
         self._trial = trial
-        self._tally = Tally(self._members)
+        self._tally = Tally(self._log.membership.voters)
         self._tally.record(self._node, True)
         self._wait(now)
         self._note()
         term = self._term + 1 if trial else self._term
-        for peer in self._peers:
+        for peer in sorted(self._log.membership.voters.keys() - {self._node}):
             self._send(peer, RequestVote(term, self._log.last_index, self._log.last_term, trial, transfer))
         self._judge(now)
 
@@ -303,28 +331,33 @@ class Raft:
     def _become_leader(self, now: Monotonic) -> None:
         self._tally = None
         self._leader = self._node
+        log = self._log
         self._leadership = Leadership(
-            term=self._term, peers=self._peers, log=self._log, settings=self._settings, send=self._send, now=now
+            node=self._node, term=self._term, log=log, settings=self._settings, send=self._send, now=now
         )
         # Entries of former terms are committed only through one of this term (figure 8; thesis, 6.4).
-        self._log.append([Entry(self._log.last_index + 1, self._term, "no-op", self._node.encode())])
+        self._leadership.append("no-op", self._node.encode())
+        if not log.membership_index:
+            # From now on the log says who the members are, and not what each node was told when it began.
+            self._leadership.append("members", encode_membership(log.membership))
         self._leadership.heartbeat(now)
         self._note()
-        self._advance_commit()
+        self._advance(now)
 
     def _become_follower(self, term: Term, leader: NodeName | None, now: Monotonic) -> None:
         if term > self._term:
             self._term, self._voted_for = term, None
         if self._leadership is not None:
-            handover = self._leadership.handover
-            self._step_down(now, resigning=handover is not None and handover.resign)
+            self._step_down(now)
         self._tally = None
         self._leader = leader
         self._note()
 
-    def _step_down(self, now: Monotonic, *, resigning: bool) -> None:
-        if resigning:
+    def _step_down(self, now: Monotonic) -> None:
+        assert self._leadership is not None  # noqa: S101 - only a leader steps down
+        if self._leadership.handover is not None and self._leadership.handover.resign:
             self._abstain_until = Monotonic(now + ABSTENTION * self._settings.election_timeout_s)
+        self._out.reads += self._leadership.reads.lost()
         self._leadership = None
         self._leader = None
         self._wait(now)
@@ -333,55 +366,54 @@ class Raft:
     def _wait(self, now: Monotonic) -> None:
         """Set the election timeout anew: random, against split votes (5.2)."""
         spread = 1 + self._random.random()
-        if self._log.last_leader == self._node:
+        if self._log.ledger.last_leader == self._node:
             spread += COURTESY
         start = max(now, self._abstain_until)
         self._election_due = Monotonic(start + spread * self._settings.election_timeout_s)
 
-    # --- the log (paper, 5.3 and 5.4.2) -------------------------------------------------------------------------------
+    # --- a follower's log (paper, 5.3) --------------------------------------------------------------------------------
 
-    def _on_append(self, sender: NodeName, message: AppendEntries, now: Monotonic) -> None:
+    def _on_leader(self, sender: NodeName, message: AppendEntries | SnapshotOffer, now: Monotonic) -> None:
         if message.term < self._term:
-            self._send(sender, AppendEntriesReply(self._term, False, message.previous_index))
+            self._send(sender, AppendEntriesReply(self._term, False, 0))
             return
         if self._leader not in {None, sender}:
             raise RemoteError(f"{sender} claims to lead term {message.term}, which {self._leader} leads")
         self._become_follower(message.term, sender, now)
         self._leader_heard = now
         self._wait(now)
-        log = self._log
-        if log.term_at(message.previous_index) != message.previous_term:
-            hint = log.last_up_to(min(message.previous_index, log.last_index), message.previous_term)
-            self._send(
-                sender, AppendEntriesReply(self._term, False, message.previous_index, hint, log.term_at(hint) or 0)
-            )
+        if isinstance(message, AppendEntries):
+            self._on_append(sender, message)
+        else:
+            self._on_offer(sender, message)
+
+    def _on_append(self, sender: NodeName, message: AppendEntries) -> None:
+        log, previous = self._log, message.previous_index
+        # What is left out before the start is committed, so the leader's log has it too.
+        if previous >= log.start and log.term_at(previous) != message.previous_term:
+            hint = log.last_up_to(min(previous, log.last_index), message.previous_term)
+            hint_term = log.term_at(hint) or 0
+            self._send(sender, AppendEntriesReply(self._term, False, previous, hint, hint_term, message.beat))
             return
-        # Only an entry that differs is replaced, with all that follow: a late, shorter message removes nothing.
-        known = sum(1 for _ in itertools.takewhile(lambda e: log.term_at(e.index) == e.term, message.entries))
-        first_fresh = message.previous_index + known + 1
-        if known < len(message.entries):
-            if first_fresh <= log.commit:
-                raise RemoteError(f"entry {first_fresh} differs from the committed one")
-            log.truncate(first_fresh)
-            log.append(message.entries[known:])
-        agreed = message.previous_index + len(message.entries)
-        log.commit = max(log.commit, min(message.commit, agreed))
-        self._send(sender, AppendEntriesReply(self._term, True, agreed))
+        agreed = log.merge(previous, message.entries)
+        if agreed is None:
+            raise RemoteError("entries that differ from the committed ones")
+        log.advance(min(message.commit, agreed))
+        self._send(sender, AppendEntriesReply(self._term, True, agreed, beat=message.beat))
 
-    def _advance_commit(self) -> None:
-        """Commit what a majority holds, but count only for an entry of this term (figure 8)."""
+    def _on_offer(self, sender: NodeName, message: SnapshotOffer) -> None:
+        if message.index > self._log.commit:
+            self._out.fetch = Fetch(sender, message.index)
+        # All that is committed here is in the leader's log too, and durable here (leader completeness).
+        self._send(sender, AppendEntriesReply(self._term, True, self._log.commit, beat=message.beat))
+
+    def _advance(self, now: Monotonic) -> None:
+        """Commit what can be; a leader that is no member any more steps down then (thesis, 4.2.2)."""
         assert self._leadership is not None  # noqa: S101 - only a leader counts
-        reached = self._leadership.reached
-        if reached > self._log.commit and self._log.term_at(reached) == self._term:
-            self._log.commit = reached
-            self._leadership.tell_commit()
-
-    def _send(self, to: NodeName, message: Message) -> None:
-        self._messages.append((to, message))
+        self._leadership.advance(now)
+        if not self._may_stand:
+            self._step_down(now)
 
     def _note(self) -> None:
-        """Record a change of role, term or leader, once."""
-        change = RoleChange(self.role, self._term, self._leader)
-        if change != self._told:
-            self._told = change
-            self._role_changes.append(change)
+        """Tell of a change of role, term or leader."""
+        self._out.note(RoleChange(self.role, self._term, self._leader))

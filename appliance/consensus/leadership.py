@@ -1,12 +1,25 @@
 """The leader's part: what it knows of each follower, replication, the majority it must keep, and handing over."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from appliance.consensus.log import Log
-from appliance.consensus.messages import AppendEntries, AppendEntriesReply, Index, Message, TimeoutNow, batch
-from appliance.consensus.quorum import reached_by_majority
-from appliance.words.errors import RemoteError
+from appliance.consensus.membership import Membership, encode_membership
+from appliance.consensus.messages import (
+    AppendEntries,
+    AppendEntriesReply,
+    Entry,
+    Index,
+    Kind,
+    Message,
+    Request,
+    SnapshotOffer,
+    TimeoutNow,
+    batch,
+)
+from appliance.consensus.quorum import Number, reached_by_majority
+from appliance.consensus.reads import Read, Reads
+from appliance.words.errors import OperatorError, RemoteError
 from appliance.words.ids import Monotonic, NodeName, Term
 from appliance.words.settings import Consensus
 
@@ -26,6 +39,7 @@ class Follower:
         probing: where the logs part is not known yet (or something was lost), so one message goes out at a time.
         heard: when it last answered; None if not in this term.
         match_at_heartbeat: ``match`` when the last heartbeat went out; no progress since then means a loss.
+        beat: the last heartbeat that it has echoed.
     """
 
     next: Index
@@ -33,6 +47,7 @@ class Follower:
     probing: bool = True
     heard: Monotonic | None = None
     match_at_heartbeat: Index = 0
+    beat: Index = 0
 
 
 @dataclass(slots=True)
@@ -53,45 +68,111 @@ class Leadership:
     """One term as a leader."""
 
     def __init__(
-        self, *, term: Term, peers: Collection[NodeName], log: Log, settings: Consensus, send: Send, now: Monotonic
+        self, *, node: NodeName, term: Term, log: Log, settings: Consensus, send: Send, now: Monotonic
     ) -> None:
         self.since = now
         self.heartbeat_due = now
         self.handover: Handover | None = None
+        self.reads = Reads()
+        self._node = node
         self._term = term
         self._log = log
         self._settings = settings
         self._send = send
-        self._followers = {peer: Follower(next=log.last_index + 1) for peer in sorted(peers)}
+        self._followers: dict[NodeName, Follower] = {}
+        self._take_members()
+
+    # --- majorities ---------------------------------------------------------------------------------------------------
 
     @property
     def quorum_lost_at(self) -> Monotonic:
         """When the leader must step down unless it hears from more followers (CheckQuorum; thesis, 6.2)."""
-        if not self._followers:
-            return Monotonic(float("inf"))
-        heard = [self.since if f.heard is None else f.heard for f in self._followers.values()]
-        # The leader itself counts as heard for ever, so the majority hangs on the others.
-        return Monotonic(reached_by_majority([float("inf"), *heard]) + self._settings.election_timeout_s)
+        heard = self._reached(float("inf"), lambda follower: self.since if follower.heard is None else follower.heard)
+        return Monotonic(heard + self._settings.election_timeout_s)
 
-    @property
-    def reached(self) -> Index:
-        """The largest index that a majority holds durably.
+    def _reached(self, own: Number, of: Callable[[Follower], Number]) -> Number:
+        """Return the largest number that a majority of the voters has reached.
 
         The leader counts its own last entry, because nothing that follows from this leaves the node before that entry
-        is durable (``Ready``).
+        is durable (``Ready``). One that is being removed leads on until that is committed, and does not count itself
+        (thesis, 4.2.2).
         """
-        return reached_by_majority([self._log.last_index, *(f.match for f in self._followers.values())])
+        voters = self._log.membership.voters
+        return reached_by_majority([own if name == self._node else of(self._followers[name]) for name in voters])
 
     def live_peers(self, now: Monotonic) -> frozenset[NodeName]:
         """Return the followers that answered within the last two election timeouts."""
         oldest = now - 2 * self._settings.election_timeout_s
         return frozenset(n for n, f in self._followers.items() if f.heard is not None and f.heard >= oldest)
 
+    def _take_members(self) -> None:
+        """Send to the log's latest members from now on; to a removed one until that is committed, so that it learns."""
+        wanted = (self._log.membership.names | self._log.settled_membership.names) - {self._node}
+        for name in wanted - self._followers.keys():
+            self._followers[name] = Follower(next=self._log.last_index + 1)
+        self._followers = {name: self._followers[name] for name in sorted(wanted)}
+
+    def _caught_up(self, now: Monotonic) -> NodeName | None:
+        """Return a live learner that has all that is committed, if there is one: it may vote (thesis, 4.2.1)."""
+        live = self.live_peers(now)
+        fit = (name for name in self._log.membership.learners if self._followers[name].match >= self._log.commit)
+        return next((name for name in fit if name in live), None)
+
+    # --- its own log (paper, 5.4.2; thesis, 4) ------------------------------------------------------------------------
+
+    def propose(self, data: bytes, request: Request | None, now: Monotonic) -> tuple[Index, Term] | None:
+        """Append an entry from outside, unless its request is in the log already; say where it stands."""
+        if not self._may_append(now):
+            return None
+        place = None if request is None else self._log.find(request)
+        if place is None:
+            self.append("data", data, request)
+            place = self._log.last_index
+        return place, self._log.term_at(place) or self._term
+
+    def _may_append(self, now: Monotonic) -> bool:
+        """Say whether something from outside may be appended now."""
+        return self.handover is None and now < self.quorum_lost_at
+
+    def append(self, kind: Kind, data: bytes, request: Request | None = None) -> None:
+        """Append an entry of this term, and send it to all whose logs are known to fit."""
+        self._log.append([Entry(self._log.last_index + 1, self._term, kind, data, request)])
+        if kind == "members":
+            self._take_members()
+        for name, follower in self._followers.items():
+            self._fill(name, follower)
+
+    def change(self, membership: Membership, now: Monotonic) -> None:
+        """Append another membership, one at a time. Only after this term's first entry is committed.
+
+        That condition mends a hole in the thesis (Ongaro, raft-dev, 10 July 2015): without it two changes of different
+        leaders could be under way with majorities that share no node. Raises OperatorError if it can't be now.
+        """
+        if not self._may_append(now):
+            raise OperatorError("this node is handing over, or has lost its majority; ask again, or the next leader")
+        if self._log.membership_index > self._log.commit:
+            raise OperatorError("another change of the members is under way; ask again when it is done")
+        self.append("members", encode_membership(membership))
+
+    def advance(self, now: Monotonic) -> None:
+        """Commit what a majority holds, but count only for an entry of this term (figure 8)."""
+        log, reached = self._log, self._reached(self._log.last_index, lambda follower: follower.match)
+        if reached > log.commit and log.term_at(reached) == self._term:
+            log.advance(reached)
+            for name, follower in self._followers.items():
+                if not follower.probing:  # at once, rather than with the next heartbeat
+                    self._append(name, follower)
+            self._take_members()
+        learner = self._caught_up(now) if self._log.membership.learners else None
+        if learner is not None and log.term_at(log.commit) == self._term and log.membership_index <= log.commit:
+            self.append("members", encode_membership(log.membership.promoted(learner)))
+
     # --- replication (paper, 5.3) -------------------------------------------------------------------------------------
 
     def heartbeat(self, now: Monotonic) -> None:
         """Send to every follower, and again what seems lost."""
         self.heartbeat_due = Monotonic(now + self._settings.heartbeat_interval_s)
+        self.reads.send()
         for name, follower in self._followers.items():
             if follower.next > follower.match + 1 and follower.match == follower.match_at_heartbeat:
                 follower.probing = True
@@ -101,34 +182,40 @@ class Leadership:
         if self.handover is not None:
             self._pursue(self.handover, now)
 
+    def prove(self) -> None:
+        """Send what lets the followers confirm that this node leads still, if a read asks for that."""
+        if self.reads.wanted:
+            self.reads.send()
+            for name, follower in self._followers.items():
+                self._send(name, self._empty(follower, self.reads.beat))
+
     def keep_alive(self) -> list[tuple[NodeName, Message]]:
         """Return heartbeats about nothing but what each follower has acknowledged."""
-        return [
-            (name, AppendEntries(self._term, f.match, self._log.term_at(f.match) or 0, self._log.commit, ()))
-            for name, f in self._followers.items()
-        ]
+        return [(name, self._empty(follower, 0)) for name, follower in self._followers.items()]
 
-    def replicate(self) -> None:
-        """Send new entries to the followers whose logs are known to fit."""
-        for name, follower in self._followers.items():
-            self._fill(name, follower)
+    def _empty(self, follower: Follower, beat: Index) -> Message:
+        term = self._log.term_at(follower.match)
+        if term is None:
+            return SnapshotOffer(self._term, self._log.start, beat)
+        return AppendEntries(self._term, follower.match, term, self._log.commit, (), beat)
 
-    def tell_commit(self) -> None:
-        """Let the followers know at once what is committed, rather than with the next heartbeat."""
-        for name, follower in self._followers.items():
-            if not follower.probing:
-                self._append(name, follower)
+    def on_reply(self, name: NodeName, reply: AppendEntriesReply, now: Monotonic) -> list[Read]:
+        """Take in a follower's answer of this term; return the reads that it confirms.
 
-    def on_reply(self, name: NodeName, reply: AppendEntriesReply, now: Monotonic) -> None:
-        """Take in a follower's answer of this term. Raises RemoteError if it can't be true."""
-        if max(reply.index, reply.hint_index) > self._log.last_index:
-            raise RemoteError("an answer about entries that were never sent")
-        follower = self._followers[name]
+        Raises RemoteError if it can't be true.
+        """
+        if max(reply.index, reply.hint_index) > self._log.last_index or reply.beat > self.reads.beat:
+            raise RemoteError("an answer about what was never sent")
+        follower = self._followers.get(name)
+        if follower is None:
+            return []
         follower.heard = now
+        follower.beat = max(follower.beat, reply.beat)
         if reply.accepted:
             follower.match = max(follower.match, reply.index)
             follower.next = follower.match + 1 if follower.probing else max(follower.next, follower.match + 1)
-            follower.probing = False
+            # Who needs a snapshot is offered it with each heartbeat, and no faster.
+            follower.probing = follower.next <= self._log.start
             self._fill(name, follower)
         elif reply.index > follower.match and (not follower.probing or reply.index == follower.next - 1):
             # Skip all of the follower's entries that can't be equal (end of 5.3): ours whose term is past its hint's.
@@ -138,6 +225,11 @@ class Leadership:
             self._append(name, follower)
         if self.handover is not None and self.handover.target in {None, name}:
             self._pursue(self.handover, now)
+        return self.confirmed()
+
+    def confirmed(self) -> list[Read]:
+        """Return the reads that a majority has confirmed by now, each once."""
+        return self.reads.answered(self._reached(self.reads.beat, lambda follower: follower.beat))
 
     def _fill(self, name: NodeName, follower: Follower) -> None:
         while not follower.probing and follower.next <= min(self._log.last_index, follower.match + WINDOW):
@@ -146,21 +238,25 @@ class Leadership:
     def _append(self, name: NodeName, follower: Follower) -> None:
         previous = follower.next - 1
         previous_term = self._log.term_at(previous)
-        assert previous_term is not None  # noqa: S101 - next is at most one past the end: a leader never truncates
+        if previous_term is None:
+            follower.probing = True
+            self._send(name, SnapshotOffer(self._term, self._log.start, self.reads.beat))
+            return
         last = (previous if follower.probing else follower.match) + WINDOW
         entries = batch(self._log.entries(follower.next, last))
         if not follower.probing:
             follower.next += len(entries)
-        self._send(name, AppendEntries(self._term, previous, previous_term, self._log.commit, entries))
+        self._send(name, AppendEntries(self._term, previous, previous_term, self._log.commit, entries, self.reads.beat))
 
     # --- handing over (thesis, 3.10) ----------------------------------------------------------------------------------
 
     def hand_over(self, now: Monotonic, target: NodeName | None, *, resign: bool) -> bool:
         """Begin a transfer; without a target to the fit follower that has led least. Say whether one began."""
-        if target is not None and target not in self._followers:
+        others = self._log.membership.voters.keys() - {self._node}
+        if target is not None and target not in others:
             return False
         chosen = target or self._heir(now)
-        if not self._followers or (chosen is None and not resign):
+        if not others or (chosen is None and not resign):
             return False
         deadline = Monotonic(now + self._settings.election_timeout_s)
         self.handover = Handover(target=chosen, deadline=deadline, resign=resign)
@@ -175,6 +271,8 @@ class Leadership:
             self._send(handover.target, TimeoutNow(self._term))
 
     def _heir(self, now: Monotonic) -> NodeName | None:
-        """Return the live follower with all committed entries that has led least; the first by name of equals."""
-        fit = [name for name in self.live_peers(now) if self._followers[name].match >= self._log.commit]
-        return min(fit, key=lambda name: (self._log.turns(name), name), default=None)
+        """Return the live voter with all committed entries that has led least; the first by name of equals."""
+        live = self.live_peers(now) & self._log.membership.voters.keys()
+        fit = [name for name in live if self._followers[name].match >= self._log.commit]
+        turns = self._log.ledger.turns
+        return min(fit, key=lambda name: (turns.get(name, 0), name), default=None)

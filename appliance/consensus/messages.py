@@ -1,7 +1,7 @@
 """What consensus keeps and what it says: hard state, entries, messages, and their encoding (msgpack, as arrays).
 
 A message fits one datagram: entries are small (``ENTRY_LIMIT``), and ``batch`` takes no more of them than one encoded
-message of about 1,100 bytes carries.
+message of about 1,200 bytes carries. A snapshot does not fit: it is only offered here, and travels another way.
 """
 
 from collections.abc import Iterable
@@ -16,18 +16,25 @@ from appliance.words.ids import NodeName, Term
 ENTRY_LIMIT = 1024
 """Bytes of data in one entry, at most."""
 
-BATCH_LIMIT = 1060
+BATCH_LIMIT = 1140
 """Bytes of encoded entries in one message: room for one of the largest, so that every batch moves on."""
+
+MESSAGE_LIMIT = 1250
+"""Bytes of an encoded message, at most: a batch of entries and what is around it."""
 
 Index = Annotated[int, Meta(ge=0, lt=2**62)]
 """Place of an entry in the log; the first is 1, and 0 is before the first."""
 
 
-class _Record(Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
-    pass
+Kind = Literal["no-op", "data", "members"]
+"""What an entry is: the first of a leader's term, the caller's, or a ``Membership``."""
 
 
-class HardState(_Record, frozen=True):
+class Record(Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
+    """Something that consensus keeps or says."""
+
+
+class HardState(Record, frozen=True):
     """What must be durable before anything that depends on it is said (paper, figure 2, "persistent state").
 
     Attributes:
@@ -39,20 +46,34 @@ class HardState(_Record, frozen=True):
     commit: Index = 0
 
 
-class Entry(_Record, frozen=True):
+class Request(Record, frozen=True):
+    """Names what a client asks for, so that asking again does nothing again (thesis, 6.3).
+
+    Attributes:
+        number: larger for each new request of the client, which has one under way at a time.
+    """
+
+    client: Annotated[str, Meta(min_length=1, max_length=63)]
+    number: Annotated[int, Meta(ge=0, lt=2**62)]
+
+
+class Entry(Record, frozen=True):
     """One entry of the log.
 
     Attributes:
-        kind: ``no-op`` is the first entry of each leader's term (thesis, 6.4), and its data is the leader's name.
+        kind: ``no-op`` is the first entry of each leader's term (thesis, 6.4), and its data is the leader's name;
+            ``members`` holds an encoded ``Membership``, which counts from the moment it is in a log (thesis, 4.1).
+        request: None for an entry that nobody asks for twice.
     """
 
     index: Annotated[int, Meta(ge=1, lt=2**62)]
     term: Annotated[int, Meta(ge=1, lt=2**62)]
-    kind: Literal["no-op", "data"]
+    kind: Kind
     data: Annotated[bytes, Meta(max_length=ENTRY_LIMIT)]
+    request: Request | None = None
 
 
-class _Message(_Record, frozen=True, tag=True):
+class _Message(Record, frozen=True, tag=True):
     pass
 
 
@@ -85,13 +106,19 @@ class RequestVoteReply(_Message, frozen=True, tag="voted"):
 
 
 class AppendEntries(_Message, frozen=True, tag="append"):
-    """The leader's entries that follow ``previous_index``; without entries a heartbeat (paper, figure 2)."""
+    """The leader's entries that follow ``previous_index``; without entries a heartbeat (paper, figure 2).
+
+    Attributes:
+        beat: number of the leader's heartbeat that this belongs to, echoed in the answer: so the leader knows that it
+            still led when it sent that (thesis, 6.4); 0 asks for no such proof.
+    """
 
     term: Term
     previous_index: Index
     previous_term: Term
     commit: Index
     entries: Annotated[tuple[Entry, ...], Meta(max_length=1024)]
+    beat: Index = 0
 
 
 class AppendEntriesReply(_Message, frozen=True, tag="appended"):
@@ -100,6 +127,7 @@ class AppendEntriesReply(_Message, frozen=True, tag="appended"):
     Attributes:
         index: accepted: the log equals the leader's up to here; refused: the ``previous_index`` that did not fit.
         hint_index, hint_term: refused: the last own entry that can still be equal, as far as the follower knows.
+        beat: of what is answered.
     """
 
     term: Term
@@ -107,6 +135,21 @@ class AppendEntriesReply(_Message, frozen=True, tag="appended"):
     index: Index
     hint_index: Index = 0
     hint_term: Term = 0
+    beat: Index = 0
+
+
+class SnapshotOffer(_Message, frozen=True, tag="snapshot"):
+    """A heartbeat to a follower that lacks entries which the leader's log no longer has (thesis, 5.3).
+
+    The follower answers with ``AppendEntriesReply``, and gets the snapshot's bytes another way (``Ready.fetch``).
+
+    Attributes:
+        index: the snapshot holds all up to here.
+    """
+
+    term: Term
+    index: Index
+    beat: Index
 
 
 class TimeoutNow(_Message, frozen=True, tag="stand"):
@@ -119,7 +162,7 @@ class Ping(_Message, frozen=True, tag="ping"):
     """Says only that its sender is alive; consensus itself ignores it."""
 
 
-Message = RequestVote | RequestVoteReply | AppendEntries | AppendEntriesReply | TimeoutNow | Ping
+Message = RequestVote | RequestVoteReply | AppendEntries | AppendEntriesReply | SnapshotOffer | TimeoutNow | Ping
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)

@@ -25,23 +25,23 @@ def majority(members: int) -> int:
 class Tally:
     """The votes of one election: a set of senders, so that a duplicated datagram counts once."""
 
-    def __init__(self, members: Collection[NodeName]) -> None:
-        self._members = len(members)
+    def __init__(self, voters: Collection[NodeName]) -> None:
+        self._voters = frozenset(voters)
         self._granted: set[NodeName] = set()
         self._refused: set[NodeName] = set()
 
     def record(self, voter: NodeName, granted: bool) -> None:
-        """Note one answer; a voter's first one stands."""
-        if voter not in self._granted | self._refused:
+        """Note one answer; a voter's first one stands, and who has no vote is not counted."""
+        if voter in self._voters and voter not in self._granted | self._refused:
             (self._granted if granted else self._refused).add(voter)
 
     @property
     def outcome(self) -> Outcome:
-        """Won by a majority of all members; lost once too few are left to reach it."""
-        needed = majority(self._members)
+        """Won by a majority of all voters; lost once too few are left to reach it."""
+        needed = majority(len(self._voters))
         if len(self._granted) >= needed:
             return Outcome.WON
-        return Outcome.LOST if self._members - len(self._refused) < needed else Outcome.PENDING
+        return Outcome.LOST if len(self._voters) - len(self._refused) < needed else Outcome.PENDING
 
 
 def reached_by_majority(values: Sequence[Number]) -> Number:

@@ -11,22 +11,30 @@ from types import TracebackType
 from typing import TypeVar
 
 from appliance.consensus.core import Raft
-from appliance.consensus.messages import ENTRY_LIMIT, Entry, Index, Message, Ping, decode, encode
-from appliance.consensus.ready import Ready, Role, RoleChange
+from appliance.consensus.membership import Membership
+from appliance.consensus.messages import ENTRY_LIMIT, Index, Message, Ping, Request, decode, encode
+from appliance.consensus.ready import Fetch, Ready, Role, RoleChange
+from appliance.consensus.snapshot import decode_snapshot, encode_snapshot
+from appliance.datagrams.application import Application
 from appliance.datagrams.boot import next_boot
 from appliance.datagrams.liveness import Liveness
+from appliance.datagrams.places import members_of, membership_of, place_of
+from appliance.datagrams.questions import Questions
 from appliance.datagrams.sealing import Refusal
 from appliance.datagrams.shell import Datagrams
 from appliance.storage.log import ConsensusLog
 from appliance.words.clock import Clock
-from appliance.words.errors import ApplianceError, RemoteError
+from appliance.words.errors import ApplianceError, OperatorError, RemoteError
 from appliance.words.ids import Monotonic, NodeName, Term
-from appliance.words.settings import Cluster, Consensus
+from appliance.words.settings import Cluster, Consensus, Member
 
 T = TypeVar("T")
 
-OnCommitted = Callable[[tuple[Entry, ...]], None]
-OnRole = Callable[[Role, Term, NodeName | None], None]
+COMPACT_AFTER = 4096
+"""Committed entries after which they become a snapshot; half as many stay in the log, for followers that lag."""
+
+FETCH_EVERY = 2.0
+"""Seconds between two askings for a snapshot."""
 
 _INBOX = 4096
 """Messages that wait for a slow disk, at most; more are dropped, as a full socket would drop them."""
@@ -37,8 +45,10 @@ class Status:
     """What can be told about consensus on this node.
 
     Attributes:
+        first_index: the first entry that is in the log still, and not only in a snapshot.
         settled: this node leads, and its no-op is committed: it may act as the leader.
         led_since: None unless this node leads.
+        membership: the latest in the log, committed or not.
         turns: how often each member has led.
     """
 
@@ -47,8 +57,10 @@ class Status:
     leader: NodeName | None
     commit_index: Index
     last_index: Index
+    first_index: Index
     settled: bool
     led_since: Monotonic | None
+    membership: Membership
     turns: dict[NodeName, int]
 
 
@@ -56,12 +68,10 @@ class ConsensusDriver:
     """Consensus of one node, running; an async context manager. All of it on one event loop, but for disk writes.
 
     Args:
+        cluster: as this node was configured; who its members are now, is said by consensus.
         folder: of the durable log; no other process may use it.
-        on_committed: called on the loop with committed entries, in order, each once a process: at the start with all
-            that are known to be committed. Entries without meaning to the caller (kind ``no-op``) are among them.
-        on_role: called on the loop with role, term and leader whenever one of them changed.
-
-    An error that either of them raises ends the driver (``wait``), as a disk that fails does.
+        compact_after: see ``COMPACT_AFTER``.
+        joins: this node is new in a cluster that is there already; it waits until that cluster's leader lets it in.
 
     Raises OperatorError on entry (StateError if it is the folder).
     """
@@ -76,8 +86,9 @@ class ConsensusDriver:
         secret: bytes,
         random: random.Random,
         clock: Clock,
-        on_committed: OnCommitted,
-        on_role: OnRole,
+        application: Application,
+        compact_after: int = COMPACT_AFTER,
+        joins: bool = False,
     ) -> None:
         self._me = me
         self._cluster = cluster
@@ -86,13 +97,16 @@ class ConsensusDriver:
         self._secret = secret
         self._random = random
         self._clock = clock
-        self._on_committed = on_committed
-        self._on_role = on_role
+        self._application = application
+        self._compact_after = compact_after
+        self._bootstrap = Membership({}) if joins else membership_of(cluster)
         self._inbox: list[Callable[[Monotonic], None]] = []
         self._answers: list[asyncio.Future[None]] = []
+        self._questions = Questions()
         self._awake = asyncio.Event()
         self._stopping = False
         self._former_leader: NodeName | None = None
+        self._fetch_due = clock()
         self._raft: Raft
         self._log: ConsensusLog
         self._datagrams: Datagrams
@@ -108,14 +122,13 @@ class ConsensusDriver:
             stack.push_async_callback(loop.run_in_executor, self._writer, self._log.close)
             boot = await loop.run_in_executor(self._writer, next_boot, self._folder / "boot")
             now = self._clock()
-            members = set(self._cluster.members)
-            self._liveness = Liveness(members - {self._me}, now)
+            self._liveness = Liveness(self._cluster.members.keys() - {self._me}, now)
             self._raft = Raft(
                 node=self._me,
-                members=members,
+                bootstrap=self._bootstrap,
                 settings=self._settings,
                 hard_state=self._log.hard_state,
-                log=self._log.entries,
+                kept=self._log.kept,
                 random=self._random,
                 now=now,
             )
@@ -149,7 +162,7 @@ class ConsensusDriver:
         """Return when the driver was told to end; raises what ended it otherwise, such as a StateError of the disk."""
         await asyncio.shield(self._task)
 
-    async def propose(self, data: bytes) -> tuple[Index, Term] | None:
+    async def propose(self, data: bytes, request: Request | None = None) -> tuple[Index, Term] | None:
         """Propose an entry: its index and term, once it is durable here; None if this node can't propose.
 
         It is committed when ``on_committed`` brings that index with that term; brought with another term, it is lost.
@@ -157,7 +170,47 @@ class ConsensusDriver:
         """
         if len(data) > ENTRY_LIMIT:
             raise ValueError(f"an entry carries at most {ENTRY_LIMIT} bytes")
-        return await self._ask(lambda now: self._raft.propose(data, now))
+        return await self._ask(lambda now: self._raft.propose(data, now, request))
+
+    async def submit(self, data: bytes, request: Request) -> Index | None:
+        """Have a request done once, however often it is submitted, here or on another node (thesis, 6.3).
+
+        Returns where it was done, once it is committed and applied here; None if this node can't say: submit it again,
+        to the leader. Raises as ``propose`` does.
+        """
+        proposed = await self.propose(data, request)
+        if proposed is None:
+            return None
+        answer = self._questions.request(request, self._raft.term)
+        self._questions.carried_out((), self._raft)
+        return await self._answer(answer)
+
+    async def read(self) -> Index | None:
+        """Wait until all is applied here that was committed anywhere when this was called (thesis, 6.4).
+
+        None if this node can't say: it does not lead, or lost its majority meanwhile. Raises StateError if the disk
+        failed.
+        """
+        number, answer = self._questions.read()
+
+        def ask(now: Monotonic) -> None:
+            if not self._raft.read(number, now):
+                self._questions.refuse(number)
+
+        await self._ask(ask)
+        return await self._answer(answer)
+
+    async def add(self, node: NodeName, member: Member) -> None:
+        """Let a node join, if this one leads: as a learner, which votes by itself once it has caught up.
+
+        Returns once the change is durable here; it is done when ``status().membership`` says so on a majority. Raises
+        OperatorError if it can't be.
+        """
+        await self._ask(lambda now: self._raft.add(node, place_of(member), now))
+
+    async def remove(self, node: NodeName) -> None:
+        """Let a node leave, if this one leads; it may be this one. Returns and raises as ``add`` does."""
+        await self._ask(lambda now: self._raft.remove(node, now))
 
     async def transfer(self, target: NodeName | None = None) -> bool:
         """Begin to hand leadership over (``Raft.transfer``); False if this node can't."""
@@ -171,6 +224,17 @@ class ConsensusDriver:
         """Return the peers from which anything authentic came lately."""
         return self._liveness.live(self._clock())
 
+    def snapshot(self) -> bytes | None:
+        """Return the newest snapshot, for a follower that asks for it; None if there is none."""
+        snapshot = self._raft.log.snapshot
+        return None if snapshot is None else encode_snapshot(snapshot)
+
+    def install(self, sender: NodeName, content: bytes) -> None:
+        """Take in a snapshot that ``Application.fetch_snapshot`` asked for. Raises RemoteError if it is none."""
+        snapshot = decode_snapshot(content)
+        self._inbox.append(lambda now: self._raft.install(sender, snapshot, now))
+        self._awake.set()
+
     @property
     def refused(self) -> dict[tuple[NodeName | None, Refusal], int]:
         """How many datagrams were refused, by peer (None: not a member) and reason."""
@@ -178,16 +242,18 @@ class ConsensusDriver:
 
     def status(self) -> Status:
         """Return how consensus stands on this node."""
-        raft = self._raft
+        raft, log = self._raft, self._raft.log
         return Status(
             role=raft.role,
             term=raft.term,
             leader=raft.leader,
-            commit_index=raft.commit_index,
-            last_index=raft.last_index,
+            commit_index=log.commit,
+            last_index=log.last_index,
+            first_index=log.start + 1,
             settled=raft.settled,
             led_since=raft.led_since,
-            turns=raft.turns(),
+            membership=log.membership,
+            turns={node: log.ledger.turns.get(node, 0) for node in sorted(log.membership.names)},
         )
 
     # --- the loop -----------------------------------------------------------------------------------------------------
@@ -198,16 +264,26 @@ class ConsensusDriver:
         answers: list[T] = []
 
         def ask(now: Monotonic) -> None:
-            answers.append(question(now))
-            self._answers.append(carried_out)
+            try:
+                answers.append(question(now))
+            except OperatorError as error:
+                carried_out.set_exception(error)
+            else:
+                self._answers.append(carried_out)
 
         self._inbox.append(ask)
         self._awake.set()
-        await asyncio.wait([carried_out, self._task], return_when=asyncio.FIRST_COMPLETED)
-        if not carried_out.done():
+        await self._answer(carried_out)
+        return answers[0]
+
+    async def _answer(self, answer: asyncio.Future[T]) -> T:
+        """Wait for an answer, or for the end of this driver, which is one too."""
+        waiting: list[asyncio.Future[T] | asyncio.Task[None]] = [answer, self._task]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
             await asyncio.shield(self._task)
             raise ApplianceError("consensus on this node has ended")
-        return answers[0]
+        return answer.result()
 
     def _on_message(self, sender: NodeName, content: bytes) -> None:
         self._liveness.heard(sender, self._clock())
@@ -246,13 +322,44 @@ class ConsensusDriver:
         if ready.must_save:
             await self._save(ready)
         self._send(ready.messages)
+        if ready.members_changed:
+            self._take_members()
         for change in ready.role_changes:
             self._tell(change)
+        if ready.restored is not None:
+            self._application.restore(ready.restored.state)
         if ready.committed:
-            self._on_committed(ready.committed)
+            self._application.on_committed(ready.committed)
+        if ready.fetch is not None:
+            self._fetch(ready.fetch)
+        self._compact()
+        self._questions.carried_out(ready.reads, self._raft)
         for answer in answers:
             if not answer.done():
                 answer.set_result(None)
+
+    def _take_members(self) -> None:
+        log = self._raft.log
+        # Who is to join listens to those that it was configured with, until it knows the members.
+        members = members_of(log.membership, self._cluster) or self._cluster.members
+        # Who is being removed is talked to until that is committed, so that it learns of it.
+        reached = {**members_of(log.settled_membership, self._cluster), **members}
+        self._liveness.set_peers(reached.keys() - {self._me}, self._clock())
+        self._datagrams.set_members(reached)
+        self._application.on_members(members)
+
+    def _fetch(self, fetch: Fetch) -> None:
+        now = self._clock()
+        if now >= self._fetch_due:
+            self._fetch_due = Monotonic(now + FETCH_EVERY)
+            self._application.fetch_snapshot(fetch.leader)
+
+    def _compact(self) -> None:
+        """Make a snapshot of what is applied, if the log has grown long; all that is committed is applied here."""
+        log = self._raft.log
+        if log.commit - (0 if log.snapshot is None else log.snapshot.index) >= self._compact_after:
+            self._raft.compact(self._application.snapshot(), keep=self._compact_after // 2)
+            self._awake.set()
 
     def _tell(self, change: RoleChange) -> None:
         if change.role is Role.LEADER and self._former_leader is not None:
@@ -260,11 +367,11 @@ class ConsensusDriver:
             # One that lives (it resigned) answers the first heartbeat.
             self._liveness.forget(self._former_leader)
         self._former_leader = change.leader or self._former_leader
-        self._on_role(change.role, change.term, change.leader)
+        self._application.on_role(change.role, change.term, change.leader)
 
     async def _save(self, ready: Ready) -> None:
         saving = asyncio.get_running_loop().run_in_executor(
-            self._writer, self._log.save, ready.hard_state, ready.truncate_from, ready.entries
+            self._writer, self._log.save, ready.hard_state, ready.compaction, ready.truncate_from, ready.entries
         )
         while not saving.done():
             await asyncio.wait([saving], timeout=self._settings.heartbeat_interval_s)

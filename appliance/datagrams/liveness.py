@@ -18,15 +18,22 @@ class Liveness:
         self._heard: dict[NodeName, Monotonic] = {}
         self._told = {peer: Monotonic(now - PING_AFTER) for peer in sorted(peers)}
 
+    def set_peers(self, peers: Collection[NodeName], now: Monotonic) -> None:
+        """Watch these peers from now on."""
+        self._heard = {peer: heard for peer, heard in self._heard.items() if peer in peers}
+        self._told = {peer: self._told.get(peer, Monotonic(now - PING_AFTER)) for peer in sorted(peers)}
+
     def heard(self, peer: NodeName, now: Monotonic) -> None:
-        self._heard[peer] = now
+        if peer in self._told:
+            self._heard[peer] = now
 
     def forget(self, peer: NodeName) -> None:
         """Take a peer for down until it is heard again."""
         self._heard.pop(peer, None)
 
     def told(self, peer: NodeName, now: Monotonic) -> None:
-        self._told[peer] = now
+        if peer in self._told:
+            self._told[peer] = now
 
     def live(self, now: Monotonic) -> frozenset[NodeName]:
         """Return the peers that are up."""

@@ -95,12 +95,21 @@ class Sealer:
     def __init__(self, *, cluster: str, me: NodeName, peers: Collection[NodeName], secret: bytes, boot: int) -> None:
         if len(secret) != SECRET_SIZE:
             raise ValueError(f"the cluster's secret has {SECRET_SIZE} bytes")
+        self._cluster = cluster
+        self._me = me
+        self._secret = secret
         self._tag = tag_of(me)
         self._boot = boot
         self._counter = 0
+        self._windows: dict[NodeName, ReplayWindow] = {}
+        self.set_peers(peers)
+
+    def set_peers(self, peers: Collection[NodeName]) -> None:
+        """Seal to and open from these from now on, and nobody else."""
+        secret, cluster, me = self._secret, self._cluster, self._me
         self._to = {peer: AESGCM(_key(secret, cluster, me, peer)) for peer in peers}
         self._from = {peer: AESGCM(_key(secret, cluster, peer, me)) for peer in peers}
-        self._windows = {peer: ReplayWindow() for peer in peers}
+        self._windows = {peer: self._windows.get(peer) or ReplayWindow() for peer in peers}
         self._senders = {tag_of(peer): peer for peer in peers}
 
     def seal(self, peer: NodeName, content: bytes) -> bytes:

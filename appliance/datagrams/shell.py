@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -12,7 +12,7 @@ from appliance.datagrams.sealing import Refusal, RefusedError, Sealer
 from appliance.words.clock import Clock
 from appliance.words.errors import OperatorError
 from appliance.words.ids import Monotonic, NodeName
-from appliance.words.settings import Cluster
+from appliance.words.settings import Cluster, Member
 
 OnMessage = Callable[[NodeName, bytes], None]
 
@@ -46,7 +46,7 @@ class Datagrams(asyncio.DatagramProtocol):
     ) -> None:
         peers = sorted(set(cluster.members) - {me})
         self.refused: Counter[tuple[NodeName | None, Refusal]] = Counter()
-        self._cluster = cluster
+        self._members = dict(cluster.members)
         self._me = me
         self._sealer = Sealer(cluster=cluster.name, me=me, peers=peers, secret=secret, boot=boot)
         self._on_message = on_message
@@ -61,7 +61,7 @@ class Datagrams(asyncio.DatagramProtocol):
 
     async def __aenter__(self) -> "Datagrams":
         loop = asyncio.get_running_loop()
-        mine = self._cluster.members[self._me]
+        mine = self._members[self._me]
         try:
             transport, _ = await loop.create_datagram_endpoint(
                 lambda: self, local_addr=(mine.host, mine.consensus_port)
@@ -87,9 +87,18 @@ class Datagrams(asyncio.DatagramProtocol):
             self._transport.close()
             self._transport = None
 
+    def set_members(self, members: Mapping[NodeName, Member]) -> None:
+        """Talk to these from now on, and to nobody else."""
+        peers = members.keys() - {self._me}
+        if any(peer not in self._addresses for peer in peers):
+            self._failing.set()
+        self._members = dict(members)
+        self._addresses = {peer: self._addresses.get(peer) for peer in sorted(peers)}
+        self._sealer.set_peers(peers)
+
     def send(self, peer: NodeName, content: bytes) -> None:
         """Send to a peer; like any datagram it may be lost, and is while the peer's host is unknown."""
-        address = self._addresses[peer]
+        address = self._addresses.get(peer)
         if address is None:
             self._failing.set()
         elif self._transport is not None and not self._paused:
@@ -121,7 +130,8 @@ class Datagrams(asyncio.DatagramProtocol):
         """Count something refused, and log it at most once a minute for each peer and reason."""
         self.refused[peer, refusal] += 1
         if self._may_log((peer, refusal)):
-            where = host or (self._cluster.members[peer].host if peer is not None else "unknown")
+            member = None if peer is None else self._members.get(peer)
+            where = host or ("unknown" if member is None else member.host)
             source = f"{peer} ({where})" if peer is not None else where
             _log.warning("consensus datagrams from %s %s", source, refusal.value)
 
@@ -139,7 +149,9 @@ class Datagrams(asyncio.DatagramProtocol):
         await asyncio.gather(*(self._resolve_one(peer) for peer in self._addresses))
 
     async def _resolve_one(self, peer: NodeName) -> None:
-        member = self._cluster.members[peer]
+        member = self._members.get(peer)
+        if member is None:
+            return
         loop = asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(
@@ -150,7 +162,8 @@ class Datagrams(asyncio.DatagramProtocol):
             if self._may_log((peer, None)):
                 _log.warning("the host %s of %s can't be found (%s)", member.host, peer, error.strerror)
             return
-        self._addresses[peer] = found[0][4]
+        if peer in self._addresses:
+            self._addresses[peer] = found[0][4]
 
     def _may_log(self, about: _About) -> bool:
         now, last = self._clock(), self._logged.get(about)

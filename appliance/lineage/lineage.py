@@ -1,25 +1,29 @@
 """The lineage: which global models were committed, in which order."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from appliance.words.ids import Round, Version
 from appliance.words.models import GlobalModel
 
+KEPT = 10_000
+"""Newest models that are remembered: a week of one a minute. So memory and snapshots stay bounded for years."""
+
 
 class Lineage:
-    """The committed global models, oldest first; it only grows (design.md, invariant 2).
+    """The newest committed global models, oldest first; it only grows at its end (design.md, invariant 2).
 
     Every node applies the same consensus entries in the same order. Whether an entry extends the lineage depends on
     nothing but the entries before it, so all nodes take and drop the same ones: two leaders that both proposed a model
     for one round can't fork it.
     """
 
-    def __init__(self) -> None:
-        self._models: list[GlobalModel] = []
+    def __init__(self, models: Iterable[GlobalModel] = ()) -> None:
+        """Begin with what another lineage held."""
+        self._models = list(models)
 
     @property
     def models(self) -> Sequence[GlobalModel]:
-        """All committed models, oldest first."""
+        """The newest ``KEPT`` committed models, oldest first."""
         return self._models
 
     @property
@@ -46,4 +50,5 @@ class Lineage:
         if (model.version, model.round, model.base) != (self.next_version, self.next_round, base):
             return False
         self._models.append(model)
+        del self._models[:-KEPT]
         return True

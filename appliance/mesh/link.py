@@ -52,7 +52,7 @@ class _Body(BytesPayload):
 class Link:
     """Sends messages to one peer, in order, each once or (after a broken connection) twice, or not at all.
 
-    An async context manager; a failure is logged when it begins and when it is over, not for each message.
+    Whoever opens it closes it. A failure is logged when it begins and when it is over, not for each message.
 
     Attributes:
         problem: why the peer can't be reached; empty while it can, or while nobody tried.
@@ -80,7 +80,8 @@ class Link:
         """Queue an encoded message."""
         self._queue.put(message)
 
-    async def __aenter__(self) -> "Link":
+    def open(self) -> None:
+        """Begin to send; on the event loop."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=1, ssl=self._tls, keepalive_timeout=_KEEP_IDLE_S),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -88,9 +89,9 @@ class Link:
             trust_env=False,
         )
         self._task = asyncio.create_task(self._send_all(self._session), name=f"mesh-link-{self._peer}")
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def close(self) -> None:
+        """Send no more, and close the connection."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Collection, Mapping
-from contextlib import AsyncExitStack
 from typing import Self
 
 from appliance.mesh.link import Link
@@ -48,20 +47,16 @@ class Mesh:
         self._identity = identity
         self._on_message = on_message
         self._server = Server(members, max_message_bytes, on_message, clock)
-        tls = identity.client_context()
-        self._links = {
-            peer: Link(peer, member, tls, max_message_bytes) for peer, member in members.items() if peer != node
-        }
-        self._stack = AsyncExitStack()
+        self._tls = identity.client_context()
+        self._max_message_bytes = max_message_bytes
+        self._links: dict[NodeName, Link] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._begins_with = members
 
     async def __aenter__(self) -> Self:
         """Listen and start the links. Raises OperatorError if it can't listen; the text names port and key."""
-        async with AsyncExitStack() as stack:
-            await self._server.start(self._node, self._me.host, self._me.mesh_port, self._identity.server_context())
-            stack.push_async_callback(self._server.stop)
-            for link in self._links.values():
-                await stack.enter_async_context(link)
-            self._stack = stack.pop_all()
+        await self._server.start(self._node, self._me.host, self._me.mesh_port, self._identity.server_context())
+        self.set_members(self._begins_with)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -71,14 +66,31 @@ class Mesh:
                 await asyncio.gather(*(link.drained() for link in self._links.values()))
         except TimeoutError:
             _log.info("mesh: closing with messages unsent")
-        await self._stack.aclose()
+        for link in self._links.values():
+            self._close(link)
+        await asyncio.gather(*self._closing)
+        await self._server.stop()
+
+    def set_members(self, members: Mapping[NodeName, Member]) -> None:
+        """Keep a link to each of these from now on, and take messages from them, and from nobody else."""
+        self._server.set_members(members)
+        for peer in self._links.keys() - members.keys():
+            self._close(self._links.pop(peer))
+        for peer in sorted(members.keys() - self._links.keys() - {self._node}):
+            link = self._links[peer] = Link(peer, members[peer], self._tls, self._max_message_bytes)
+            link.open()
+
+    def _close(self, link: Link) -> None:
+        task = asyncio.get_running_loop().create_task(link.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     def send(self, peer: NodeName, message: MeshMessage) -> None:
         """Queue a message for one peer, or hand it to this node itself if that is whom it is for."""
         if peer == self._node:
             self._hand_to_self(message)
-        else:
-            self._links[peer].put(encode(message))
+        elif (link := self._links.get(peer)) is not None:  # one that is no member any more gets nothing
+            link.put(encode(message))
 
     def broadcast(self, message: MeshMessage, *, to: Collection[NodeName] | None = None) -> None:
         """Queue a message for every peer, or for those in ``to``; encoded once, and all queues share its bytes."""

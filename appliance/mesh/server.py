@@ -73,6 +73,10 @@ class Server:
             await self._runner.cleanup()
             raise OperatorError(_listen_problem(error, node, host, port)) from None
 
+    def set_members(self, members: Collection[NodeName]) -> None:
+        """Take messages from these from now on, and from nobody else."""
+        self._members = frozenset(members)
+
     async def stop(self) -> None:
         """Stop listening; handlers that still run get a second."""
         await self._runner.cleanup()

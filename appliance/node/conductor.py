@@ -4,7 +4,7 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -33,10 +33,13 @@ from appliance.words.messages import (
     ResignWanted,
     Sealed,
     Signed,
+    SnapshotReply,
+    SnapshotWanted,
     Stored,
     encode,
 )
 from appliance.words.models import GlobalModel, Metrics
+from appliance.words.settings import Member
 
 ENVELOPES_WAITING_PER_MEMBER = 4
 """Envelopes that may wait for the aggregator's thread, per member: more is a flood, and honest senders try again."""
@@ -94,6 +97,31 @@ class Conductor:
             )
         self._do(actions)
 
+    def on_members(self, members: Mapping[NodeName, Member]) -> None:
+        """Consensus: these nodes belong to the cluster now."""
+        self._shells.mesh.set_members(members)
+        self._shells.verifier.set_members(members)
+        self._do(self._core.members_changed(frozenset(members), self._now()))
+        if self._core.node not in members:
+            log.warning("this node was removed from the cluster; stop it, or let it join again")
+
+    def snapshot(self) -> bytes:
+        """Consensus: return all that the committed entries so far amount to."""
+        return self._core.snapshot()
+
+    def restore(self, state: bytes) -> None:
+        """Consensus: a snapshot stands for all that was committed so far."""
+        self._do(self._core.restore(state, self._now()))
+        head = self._core.lineage.head
+        if head is not None:
+            self._candidate_body = None
+            log.info("a snapshot brings the lineage to round %d, version %d", head.round, head.version)
+
+    def fetch_snapshot(self, leader: NodeName) -> None:
+        """Consensus: this node lacks entries that the leader has no more."""
+        log.info("asking %s for a snapshot of consensus: this node is far behind", leader)
+        self._shells.mesh.send(leader, SnapshotWanted(self._core.term))
+
     def on_message(self, peer: NodeName, message: MeshMessage) -> None:
         """The mesh: a message came from an authenticated peer.
 
@@ -113,6 +141,12 @@ class Conductor:
                 self._do(self._core.aggregator.participation(peer, message, self._now()))
             case ModelWanted():
                 self._on_model_wanted(peer, message)
+            case SnapshotWanted():
+                content = self._shells.consensus.snapshot()
+                if content is not None:
+                    self._shells.mesh.send(peer, SnapshotReply(self._core.term, content))
+            case SnapshotReply():
+                self._shells.consensus.install(peer, message.snapshot)
             case ResignWanted():
                 if message.term == self._core.term:
                     log.info("%s asks this node to resign", peer)

@@ -1,6 +1,6 @@
 """One node's decisions, pure: the lineage and the two sides of a round, driven by what consensus says."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -18,6 +18,9 @@ from appliance.words.models import GlobalModel
 from appliance.words.settings import Consensus, Rounds
 
 _entry_decoder = msgspec.msgpack.Decoder(GlobalModel)
+_state_decoder = msgspec.msgpack.Decoder(list[GlobalModel])
+
+_SAME_VERSION = "run the same version of p2pfl-node on every member"
 
 MODELS_KEPT = 8
 """Committed models whose bytes stay on disk, counted from the head: enough to look back, bounded for years."""
@@ -90,18 +93,40 @@ class NodeCore:
             actions += self.participant.leader_changed(now)
         return actions
 
+    def members_changed(self, members: frozenset[NodeName], now: Monotonic) -> list[Action]:
+        """Consensus has other members."""
+        return list(self.aggregator.members_changed(members, now))
+
+    def snapshot(self) -> bytes:
+        """Return all that the committed entries so far amount to."""
+        return msgspec.msgpack.encode(list(self.lineage.models))
+
+    def restore(self, state: bytes, now: Monotonic) -> list[Action]:
+        """Take the place of all committed entries so far: what ``snapshot`` returned, here or on the leader."""
+        try:
+            models = _state_decoder.decode(state)
+        except msgspec.MsgspecError as error:
+            raise StateError(f"the snapshot of consensus can't be read here ({error}); {_SAME_VERSION}") from None
+        self.lineage = Lineage(models)
+        head = self.lineage.head
+        if head is None:
+            return []
+        committed = {model.digest for model in models}
+        self._decided(head.term, committed)
+        return [*self.participant.committed(head, now), self._remove_old_models()]
+
     def entries_committed(self, entries: Sequence[Entry], now: Monotonic) -> list[Action]:
         """Consensus committed these entries, in this order."""
         actions: list[Action] = []
-        length = len(self.lineage.models)
+        before = self.lineage.head
         for entry in entries:
             if entry.kind == "data":
                 actions += self._committed(entry, now)
-            elif self.role is Role.LEADER and entry.term == self.term:
+            elif entry.kind == "no-op" and self.role is Role.LEADER and entry.term == self.term:
                 head = self.lineage.head
                 is_stored = head is not None and head.digest in self._stored
                 actions += self.aggregator.lead(self.term, head, now, head_is_stored=is_stored)
-        if len(self.lineage.models) > length:
+        if self.lineage.head is not before:
             actions.append(self._remove_old_models())
         return actions
 
@@ -111,25 +136,29 @@ class NodeCore:
         except msgspec.MsgspecError as error:
             # To leave out what others may be able to read would fork the lineage (invariant 2).
             raise StateError(
-                f"entry {entry.index} of the consensus log can't be read here ({error}); "
-                "run the same version of p2pfl-node on every member"
+                f"entry {entry.index} of the consensus log can't be read here ({error}); {_SAME_VERSION}"
             ) from None
         if not self.lineage.apply(model):
             note = f"a second model for round {model.round} was proposed by the leader of term {model.term}: left out"
             return [Note("warning", note)]
-        self._undecided = {
-            digest: term for digest, term in self._undecided.items() if term >= entry.term and digest != model.digest
-        }
+        self._decided(entry.term, {model.digest})
         return [*self.aggregator.committed(model, now), *self.participant.committed(model, now)]
 
-    def _remove_old_models(self) -> RemoveModels:
-        """Say which models may go: all but the newest committed ones, and the candidates that may yet be committed.
+    def _decided(self, term: Term, committed: Collection[Digest]) -> None:
+        """Entries up to one of ``term`` are committed: what may yet be committed is of that term, or later.
 
         A candidate stored in term T is proposed in term T. Once an entry of a later term is committed, an entry of T
         that is not before it never will be (Raft, section 5.4: terms in a log never fall), so the candidate is decided.
         """
-        newest = frozenset(model.digest for model in self.lineage.models[-MODELS_KEPT:])
-        old = frozenset(self._stored) - newest - frozenset(self._undecided)
+        self._undecided = {d: t for d, t in self._undecided.items() if t >= term and d not in committed}
+
+    @property
+    def _newest(self) -> frozenset[Digest]:
+        return frozenset(model.digest for model in self.lineage.models[-MODELS_KEPT:])
+
+    def _remove_old_models(self) -> RemoveModels:
+        """Say which models may go: all but the newest committed ones, and the candidates that may yet be committed."""
+        old = frozenset(self._stored) - self._newest - frozenset(self._undecided)
         self.models_dropped(old)
         return RemoveModels(old)
 
@@ -151,7 +180,7 @@ class NodeCore:
         """A model's bytes are durable on this node."""
         if digest not in self._stored:
             self._stored.add(digest)
-            if all(digest != model.digest for model in self.lineage.models[-MODELS_KEPT:]):
+            if digest not in self._newest:
                 self._undecided[digest] = self.term
         return [*self.aggregator.model_stored(digest, now), *self.participant.model_stored(digest, now)]
 

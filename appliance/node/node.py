@@ -7,7 +7,7 @@ import os
 import random
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from appliance import __version__
@@ -43,6 +43,7 @@ from appliance.words.clock import Clock, system_clock
 from appliance.words.ids import Digest, Monotonic, NodeName, Term
 from appliance.words.messages import MeshMessage, ResignWanted
 from appliance.words.models import GlobalModel
+from appliance.words.settings import Member
 
 TICK_S = 0.1
 RESIGN_WITHIN_S = 4.0
@@ -78,7 +79,7 @@ class Node:
         self._elections = elections
         self._pool = pool
         self._started = shells.clock()
-        self._peers = PeerWatch(config.peers, self._started)
+        self._peers = PeerWatch(tuple(shells.mesh.peers), self._started)
         self._patience = Patience()
         self._next_ping = self._started
 
@@ -135,7 +136,7 @@ class Node:
         leader, term = self._core.leader, self._core.term
         if leader is None:
             return "there is no leader now"
-        if not self._config.peers:
+        if not self._shells.mesh.peers:
             return "the cluster has one node: there is nobody to hand over to"
         if leader == self._core.node:
             log.info("an operator asks this node to resign")
@@ -168,6 +169,7 @@ class Node:
 
     def _tick(self, notifier: Notifier) -> None:
         now = self._shells.clock()
+        self._peers.set_peers(self._shells.mesh.peers, now)
         came, went = self._peers.observe(self._shells.consensus.live_peers(), now)
         for peer in sorted(came):
             log.info("%s is up", peer)
@@ -188,7 +190,7 @@ class Node:
 
     async def _hand_over(self) -> None:
         """Resign if this node leads: finish a commit under way, leave an open round to the next leader."""
-        if not self._core.is_leading or not self._config.peers:
+        if not self._core.is_leading or not self._shells.mesh.peers:
             return
         log.info("stopping: handing over leadership")
         self._conductor.resign()
@@ -265,8 +267,7 @@ async def _node(config: Config, clock: Clock) -> AsyncIterator[Node]:
             secret=secret,
             random=random.Random(secrets.randbits(128)),  # noqa: S311 - spreads elections, protects nothing
             clock=clock,
-            on_role=relay.on_role,
-            on_committed=relay.on_committed,
+            application=relay,
         )
         shells = Shells(
             consensus=consensus,
@@ -315,15 +316,30 @@ class _Relay:
         if self.target is not None:
             self.target.on_message(peer, message)
 
+    # Consensus calls nobody before its own task runs, and the conductor is there by then.
+
     def on_role(self, role: Role, term: Term, leader: NodeName | None) -> None:
-        """Pass a role on."""
-        if self.target is not None:
-            self.target.on_role(role, term, leader)
+        self._conductor.on_role(role, term, leader)
 
     def on_committed(self, entries: tuple[Entry, ...]) -> None:
-        """Pass committed entries on."""
-        if self.target is not None:
-            self.target.on_committed(entries)
+        self._conductor.on_committed(entries)
+
+    def on_members(self, members: Mapping[NodeName, Member]) -> None:
+        self._conductor.on_members(members)
+
+    def snapshot(self) -> bytes:
+        return self._conductor.snapshot()
+
+    def restore(self, state: bytes) -> None:
+        self._conductor.restore(state)
+
+    def fetch_snapshot(self, leader: NodeName) -> None:
+        self._conductor.fetch_snapshot(leader)
+
+    @property
+    def _conductor(self) -> Conductor:
+        assert self.target is not None  # noqa: S101 - see above
+        return self.target
 
 
 def _worker(stack: contextlib.AsyncExitStack, name: str, niceness: int) -> Worker:

@@ -1,6 +1,6 @@
 """The state of a node, in words and numbers for operators: every wait has a reason, a since and a bound."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -30,6 +30,11 @@ class PeerWatch:
     def live(self) -> frozenset[NodeName]:
         """The peers that are up."""
         return self._live
+
+    def set_peers(self, peers: Collection[NodeName], now: Monotonic) -> None:
+        """Watch these from now on; a new one begins as down."""
+        self._since = {peer: self._since.get(peer, now) for peer in peers}
+        self._live &= self._since.keys()
 
     def observe(self, live: frozenset[NodeName], now: Monotonic) -> tuple[frozenset[NodeName], frozenset[NodeName]]:
         """Take in which peers are live now; return those that came up and those that went down."""

@@ -51,6 +51,11 @@ class StatementVerifier:
         self._clock = clock
         self._known: OrderedDict[bytes, tuple[NodeName, x509.Certificate]] = OrderedDict()
 
+    def set_members(self, members: Iterable[NodeName]) -> None:
+        """Believe these from now on, and nobody else."""
+        self._members = frozenset(members)
+        self._known.clear()
+
     def verify(self, signed: Signed) -> tuple[NodeName, LeaderStatement]:
         """Return who made a statement, and the statement.
 

@@ -40,10 +40,9 @@ class Aggregator:
         """Begin inactive. ``settings.quorum`` of None is a majority of the members."""
         self._node = node
         self._cluster = cluster
-        self._members = members
-        self._majority = len(members) // 2 + 1
-        self._quorum = settings.quorum or self._majority
         self._settings = settings
+        self._stored_by: set[NodeName] = set()
+        self._take_members(members)
         self._phase = Phase.INACTIVE
         self._since = Monotonic(0.0)
         self._term: Term = 0
@@ -52,7 +51,6 @@ class Aggregator:
         self._announcement: Announcement | None = None
         self._live: frozenset[NodeName] = frozenset()
         self._current: Collected | None = None
-        self._stored_by: set[NodeName] = set()
         self._next_opening = Monotonic(float("-inf"))
         self._next_beacon = Monotonic(float("-inf"))
         self._obtain = Retry(first_s=1.0, most_s=10.0)
@@ -120,6 +118,12 @@ class Aggregator:
             self._head_is_stored = self._current is not None and self._current.digest == model.digest
             self._current = None
             self._enter(Phase.RESTING, now)
+        return self._advance(now)
+
+    def members_changed(self, members: frozenset[NodeName], now: Monotonic) -> list[AggregatorAction]:
+        """Other nodes belong to the cluster: majorities are counted among them from now on."""
+        self._take_members(members)
+        self._live &= members
         return self._advance(now)
 
     def proposal_refused(self, now: Monotonic) -> list[AggregatorAction]:
@@ -340,6 +344,12 @@ class Aggregator:
             self._next_opening = Monotonic(float("inf"))
             self._enter(Phase.RESTING, now)
             self._actions.append(HandOver())
+
+    def _take_members(self, members: frozenset[NodeName]) -> None:
+        self._members = members
+        self._majority = len(members) // 2 + 1
+        self._quorum = self._settings.quorum or self._majority
+        self._stored_by &= members
 
     def _refusal(self, update: OpenedUpdate) -> str:
         current = self._current

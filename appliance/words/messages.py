@@ -138,7 +138,20 @@ class ResignWanted(_Message, frozen=True):
     term: Term
 
 
-MeshMessage = Signed | Sealed | Stored | Participation | ModelWanted | ResignWanted
+class SnapshotWanted(_Message, frozen=True):
+    """The sender lacks entries that the leader's log has no more: it asks for what they amount to."""
+
+    term: Term
+
+
+class SnapshotReply(_Message, frozen=True):
+    """A snapshot of consensus, encoded as ``appliance.consensus.snapshot`` says."""
+
+    term: Term
+    snapshot: bytes
+
+
+MeshMessage = Signed | Sealed | Stored | Participation | ModelWanted | ResignWanted | SnapshotWanted | SnapshotReply
 
 # --- content of envelopes ---------------------------------------------------------------------------------------------
 

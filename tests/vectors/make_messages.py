@@ -17,6 +17,8 @@ from appliance.words.messages import (
     ResignWanted,
     Sealed,
     Signed,
+    SnapshotReply,
+    SnapshotWanted,
     Stored,
     ToLeader,
     ToParticipant,
@@ -38,6 +40,8 @@ MESSAGES: dict[str, list[MeshMessage | LeaderStatement | ToLeader | ToParticipan
         Participation(term=3, round=7, able=False),
         ModelWanted(digest=DIGEST, public_key=KEY),
         ResignWanted(term=3),
+        SnapshotWanted(term=3),
+        SnapshotReply(term=3, snapshot=b"snapshot"),
     ],
     "statement": [
         Announcement(cluster="c", leader="node0", term=3, key_id=bytes(32), public_key=KEY),

@@ -7,6 +7,7 @@ import argparse
 import random
 import time
 
+from appliance.consensus.messages import Request
 from appliance.words.settings import Consensus
 from tests.simulation.consensus.invariants import require
 from tests.simulation.consensus.world import Faults, World
@@ -19,7 +20,10 @@ def run(seed: int) -> World:
     """Run one history. Raises AssertionError, with the command that replays it, if anything is wrong."""
     chance = random.Random(f"history {seed}")
     settings = chance.choice([Consensus(), Consensus(heartbeat_interval_s=0.03, election_timeout_s=0.1)])
-    world = World(seed, chance.choice([1, 2, 3, 3, 3, 4, 5, 5]), settings)
+    size = chance.choice([1, 2, 3, 3, 3, 4, 5, 5])
+    # Small, so that snapshots, and the nodes that need one, are as frequent as everything else.
+    compact_after = chance.choice([4, 8, 20, 10**6])
+    world = World(seed, size, settings, spare=chance.choice([0, 1, 2]), compact_after=compact_after)
     try:
         _trouble(world, chance)
         _recover(world)
@@ -37,6 +41,7 @@ def _trouble(world: World, chance: random.Random) -> None:
         duplication=chance.choice([0.0, 0.1, 0.5]),
         late=chance.choice([0.0, 0.02, 0.2]),
         delay=chance.choice([0.001, 0.05, 0.3]),
+        mesh=chance.choice([0.05, 1.0]),
         disk=chance.choice([0.001, 0.01, 0.1]),
         ambush=chance.choice([0.0, 0.3, 0.8]),
     )
@@ -45,17 +50,54 @@ def _trouble(world: World, chance: random.Random) -> None:
         world.faults.ambush, world.faults.revive = 0.95, chance.choice([0.2, 1.0])
     kinds = ["crash", "crash", "restart", "restart", "cut", "isolate", "split", "heal links", "pause"]
     kinds = chance.sample(kinds, chance.randint(3, len(kinds)))
-    proposals = 0
+    clients = Clients(world, chance)
     for _ in range(chance.randint(5, 40)):
         world.run_until(world.now + chance.expovariate(1 / 0.25))
         _fault(world, chance, chance.choice(kinds))
         for _ in range(chance.randint(0, 3)):
-            name = chance.choice(world.names) if chance.random() < 0.3 else world.leader() or world.names[0]
-            data = b"%d" % proposals + bytes(chance.choice([0, 0, 400, 1000]))
-            world.ask(name, lambda raft, now, data=data: raft.propose(data, now))  # type: ignore[misc]
-            proposals += 1
+            clients.propose()
+        if chance.random() < 0.2:
+            world.read(world.leader() or chance.choice(world.names))
+        if chance.random() < 0.15:
+            _change_members(world, chance)
         if (leader := world.leader()) is not None and chance.random() < 0.1:
             world.ask(leader, lambda raft, now: raft.transfer(now) if chance.random() < 0.5 else raft.resign(now))
+
+
+class Clients:
+    """Two that repeat a request until they are tired of it, and one that names nothing."""
+
+    def __init__(self, world: World, chance: random.Random) -> None:
+        self._world = world
+        self._chance = chance
+        self._numbers = {"patient": 1, "hasty": 1}
+        self._count = 0
+
+    def propose(self) -> None:
+        """Give somebody, mostly the leader, something to commit."""
+        chance, world = self._chance, self._world
+        name = chance.choice(world.names) if chance.random() < 0.3 else world.leader() or world.names[0]
+        self._count += 1
+        client = chance.choice([None, "patient", "hasty"])
+        data = b"%d" % self._count + bytes(chance.choice([0, 0, 400, 1000]))
+        if client is None:
+            world.ask(name, lambda raft, now: raft.propose(data, now))
+            return
+        if chance.random() < (0.3 if client == "patient" else 0.9):
+            self._numbers[client] += 1
+        late = client == "hasty" and chance.random() < 0.3
+        request = Request(client, self._numbers[client] - late)
+        world.ask(name, lambda raft, now: raft.propose(data, now, request))
+
+
+def _change_members(world: World, chance: random.Random) -> None:
+    """Let a node join, or one that left join again; or let any leave, the leader too."""
+    outside = sorted(set(world.names) - world.witness.membership.names) + world.spare
+    if outside and chance.random() < 0.6:
+        world.join(chance.choice(outside))
+    else:
+        name = chance.choice(world.names)
+        world.change(lambda raft, now: raft.remove(name, now))
 
 
 def _fault(world: World, chance: random.Random, kind: str) -> None:
@@ -88,7 +130,7 @@ def _fault(world: World, chance: random.Random, kind: str) -> None:
 
 
 def _recover(world: World) -> None:
-    """Peace: a leader emerges, and what it is given comes out on every node."""
+    """Peace: a leader emerges, learners get their vote, and what it is given comes out on every member."""
     world.witness.require_committed_kept()
     world.heal()
     start, number = world.now, 0
@@ -99,7 +141,9 @@ def _recover(world: World) -> None:
         if leader is not None and world.raft(leader).settled and number == 0:
             number = 1
             world.ask(leader, lambda raft, now: raft.propose(b"peace", now))
-        everywhere = {process.applied for process in world.running.values()} == {len(world.witness.committed)}
+        members = world.witness.membership
+        settled = leader is not None and world.raft(leader).log.membership == members and not members.learners
+        everywhere = settled and all(world.running[n].commit == len(world.witness.committed) for n in members.names)
         done = any(entry.data == b"peace" for entry in world.witness.committed) and everywhere
         if leader is not None and not done and world.raft(leader).settled:
             # A leader that is handing over, or that is being replaced, may lose one; a client asks again.

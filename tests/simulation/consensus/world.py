@@ -5,19 +5,22 @@ import itertools
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import msgspec
+
+from appliance.consensus import membership
 from appliance.consensus.core import Raft
-from appliance.consensus.messages import HardState, Message, decode, encode
-from appliance.consensus.ready import Ready, Role
-from appliance.words.errors import RemoteError
+from appliance.consensus.membership import Membership
+from appliance.consensus.messages import MESSAGE_LIMIT, Index, Message, decode, encode
+from appliance.consensus.ready import Fetch, Ready, Role
+from appliance.consensus.snapshot import decode_snapshot, encode_snapshot
+from appliance.words.errors import OperatorError, RemoteError
 from appliance.words.ids import Monotonic, NodeName
 from appliance.words.settings import Consensus
-from tests.simulation.consensus.invariants import Disk, Witness, require
-
-DATAGRAM = 1150
-"""What one encoded message may take, so that it fits a sealed datagram."""
+from tests.simulation.consensus.disk import Disk
+from tests.simulation.consensus.invariants import Witness, require
 
 BUSY = 5000
 """Events at one moment: more of them are a loop that does not end."""
@@ -30,6 +33,7 @@ class Faults:
     Attributes:
         loss, duplication, late: chances of a message to be lost, to come twice, to come a second late.
         delay, disk: seconds that a message takes at most, and a write on average.
+        mesh: seconds that a snapshot takes on its way at most; it is lost as often as a message.
         ambush: chance of a new leader to be given proposals, and to crash while they are on their way (figure 8).
         revive: seconds after which a crashed node is started again, on average; None: only when it is asked for.
     """
@@ -39,6 +43,7 @@ class Faults:
     late: float = 0.0
     delay: float = 0.001
     disk: float = 0.002
+    mesh: float = 0.05
     ambush: float = 0.0
     revive: float | None = None
 
@@ -49,37 +54,55 @@ class Process:
 
     Attributes:
         offset: its monotonic clock starts anywhere.
+        applied: indices of the entries that the application has applied; its whole state.
         saving: the ``Ready`` whose write is under way.
         paused: it gets no processor until then.
+        reads: what was committed anywhere when each open read was asked.
     """
 
     raft: Raft
     offset: float
-    applied: int = 0
+    applied: list[Index] = field(default_factory=list)
     saving: Ready | None = None
     paused: float = 0.0
     inbox: list[Callable[["Process", Monotonic], None]] = field(default_factory=list)
-    commit: int = 0
+    commit: Index = 0
     alarm: float = math.inf
+    fetching: bool = False
+    reads: dict[int, Index] = field(default_factory=dict)
 
 
 class World:
-    """N nodes, one virtual clock, one seeded source of all chance."""
+    """N nodes, one virtual clock, one seeded source of all chance.
 
-    def __init__(self, seed: int, size: int, settings: Consensus | None = None) -> None:
+    Args:
+        size: members at the beginning.
+        spare: nodes that may join.
+        compact_after: committed entries after which a node makes a snapshot; half as many stay in the log.
+    """
+
+    def __init__(
+        self, seed: int, size: int, settings: Consensus | None = None, *, spare: int = 0, compact_after: int = 10**6
+    ) -> None:
         self.random = random.Random(seed)
         self.settings = settings or Consensus()
         self.now = 0.0
         self.faults = Faults()
+        self.compact_after = compact_after
         self.names = [f"node{i}" for i in range(size)]
-        self.disks = {name: Disk() for name in self.names}
+        self.spare = [f"node{i}" for i in range(size, size + spare)]
+        begins_with = membership.of(self.names)
+        self.disks = {name: Disk(begins_with) for name in self.names}
+        # A node that is to join knows of no cluster, and waits until a leader calls.
+        self.disks |= {name: Disk(Membership({})) for name in self.spare}
         self.running: dict[NodeName, Process] = {}
         self.cuts: set[tuple[NodeName, NodeName]] = set()
-        self.witness = Witness(self.disks)
+        self.witness = Witness(self.disks, begins_with)
         self.trace: deque[str] = deque(maxlen=60)
         self.sent = 0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
+        self._questions = itertools.count()
         for name in self.names:
             self.start(name)
 
@@ -115,10 +138,10 @@ class World:
         disk, offset = self.disks[name], self.random.uniform(0, 1e6)
         raft = Raft(
             node=name,
-            members=self.names,
+            bootstrap=disk.bootstrap,
             settings=self.settings,
             hard_state=disk.state,
-            log=list(disk.entries),
+            kept=disk.kept,
             random=random.Random(self.random.random()),
             now=Monotonic(self.now + offset),
         )
@@ -131,7 +154,7 @@ class World:
         """Kill a node; of a write under way some beginning is durable (none and all of it included)."""
         process = self.running.pop(name)
         if process.saving is not None:
-            steps = list(self._write_steps(self.disks[name], process.saving))
+            steps = list(self.disks[name].steps(process.saving))
             done = self.random.randint(0, len(steps))
             for step in steps[:done]:
                 step()
@@ -153,6 +176,38 @@ class World:
     def ask(self, name: NodeName, what: Callable[[Raft, Monotonic], object]) -> None:
         """Call the core of a node."""
         self._give(name, lambda process, now: self._say(f"{name} is asked: {what(process.raft, now)}"))
+
+    def join(self, name: NodeName) -> None:
+        """Start a node that is none of the cluster yet, and have the leader let it in."""
+        if name in self.spare:
+            self.spare.remove(name)
+            self.names.append(name)
+            self.start(name)
+        self.change(lambda raft, now: raft.add(name, name, now))
+
+    def change(self, what: Callable[[Raft, Monotonic], object]) -> None:
+        """Have the leader change the members, if it can."""
+
+        def attempt(raft: Raft, now: Monotonic) -> object:
+            try:
+                what(raft, now)
+            except OperatorError as error:
+                return error
+            return raft.log.membership
+
+        leader = self.leader()
+        if leader is not None:
+            self.ask(leader, attempt)
+
+    def read(self, name: NodeName) -> None:
+        """Ask a node for a linearizable read."""
+        number, floor = next(self._questions), len(self.witness.committed)
+
+        def question(process: Process, now: Monotonic) -> None:
+            if process.raft.read(number, now):
+                process.reads[number] = floor
+
+        self._give(name, question)
 
     def cut(self, source: NodeName, target: NodeName) -> None:
         """Cut one direction of one link."""
@@ -193,9 +248,8 @@ class World:
         if now >= process.raft.next_deadline:
             process.raft.tick(now)
         ready = process.raft.ready()
-        self.witness.on_stepped(name, process.raft, ready, self.disks[name].entries)
-        require(process.raft.commit_index >= process.commit, f"{name}: its commit fell")
-        process.commit = process.raft.commit_index
+        self.witness.on_stepped(name, process.raft, ready, self.disks[name])
+        require(process.raft.log.commit >= process.commit, f"{name}: its commit fell")
         if ready.must_save:
             process.saving = ready
             self.at(self.now + self.random.expovariate(1 / self.faults.disk), lambda: self._saved(name, process))
@@ -217,7 +271,7 @@ class World:
         if self.running.get(name) is not process or process.saving is None:
             return
         ready, process.saving = process.saving, None
-        for step in self._write_steps(self.disks[name], ready):
+        for step in self.disks[name].steps(ready):
             step()
         self.witness.on_saved(name)
         self._finish(name, process, ready)
@@ -225,8 +279,7 @@ class World:
     def _finish(self, name: NodeName, process: Process, ready: Ready) -> None:
         for to, message in ready.messages:
             self._send(name, to, message)
-        self.witness.on_applied(name, process.raft.term, process.applied, ready.committed)
-        process.applied += len(ready.committed)
+        self._apply(name, process, ready)
         for change in ready.role_changes:
             self._say(f"{name} is {change.role.value} in term {change.term}, leader {change.leader}")
             if change.role is Role.LEADER and self.random.random() < self.faults.ambush:
@@ -234,6 +287,41 @@ class World:
         self._set_alarm(name, process)
         if process.inbox:
             self._process(name, process)
+
+    def _apply(self, name: NodeName, process: Process, ready: Ready) -> None:
+        self.witness.on_committed(name, process.raft, process.commit)
+        process.commit = process.raft.log.commit
+        if ready.restored is not None:
+            process.applied = msgspec.msgpack.decode(ready.restored.state, type=list[Index])
+        process.applied += [entry.index for entry in ready.committed]
+        if ready.restored is not None or ready.committed:
+            self.witness.on_applied(name, process.commit, process.applied)
+        for read in ready.reads:
+            floor = process.reads.pop(read.number)
+            if read.index is not None:
+                self.witness.on_read(name, floor, read.index)
+        if ready.fetch is not None and not process.fetching:
+            self._fetch(name, process, ready.fetch)
+        snapshot = process.raft.log.snapshot
+        if process.commit - (0 if snapshot is None else snapshot.index) >= self.compact_after:
+            process.raft.compact(msgspec.msgpack.encode(process.applied), keep=self.compact_after // 2)
+            self._give(name, lambda _process, _now: None)
+
+    def _fetch(self, name: NodeName, process: Process, fetch: Fetch) -> None:
+        """Carry a snapshot over the mesh: it may be lost, or come when it is no news any more."""
+        process.fetching = True
+        source = self.running.get(fetch.leader)
+        cut = {(name, fetch.leader), (fetch.leader, name)} & self.cuts
+        lost = cut or self.random.random() < self.faults.loss or source is None
+        content = None if source is None or source.raft.log.snapshot is None else source.raft.log.snapshot
+
+        def arrive() -> None:
+            process.fetching = False
+            if not lost and content is not None:
+                snapshot = decode_snapshot(encode_snapshot(content))
+                self._give(name, lambda process, now: process.raft.install(fetch.leader, snapshot, now))
+
+        self.at(self.now + self.random.uniform(0.1, 1.0) * self.faults.mesh, arrive)
 
     def _set_alarm(self, name: NodeName, process: Process) -> None:
         # A microsecond late, so that a rounded clock is never just before the deadline.
@@ -263,26 +351,12 @@ class World:
             self.at(self.now + self.random.uniform(0, window), propose)
         self.at(self.now + self.random.uniform(0, 1.5) * window, crash)
 
-    @staticmethod
-    def _write_steps(disk: Disk, ready: Ready) -> Iterator[Callable[[], None]]:
-        state = ready.hard_state
-        if state is not None:
-            promise = HardState(state.term, state.voted_for, disk.state.commit)
-            yield lambda: setattr(disk, "state", promise)
-        if ready.truncate_from is not None:
-            keep = ready.truncate_from - 1
-            yield lambda: disk.entries.__delitem__(slice(keep, None))
-        for entry in ready.entries:
-            yield lambda entry=entry: disk.entries.append(entry)  # type: ignore[misc]
-        if state is not None:
-            yield lambda: setattr(disk, "state", state)
-
     # --- the network --------------------------------------------------------------------------------------------------
 
     def _send(self, source: NodeName, target: NodeName, message: Message) -> None:
         self.witness.on_sent(source, target, message)
         content = encode(message)
-        require(len(content) <= DATAGRAM, f"a message of {len(content)} bytes does not fit a datagram")
+        require(len(content) <= MESSAGE_LIMIT, f"a message of {len(content)} bytes does not fit a datagram")
         self.sent += 1
         copies = 2 if self.random.random() < self.faults.duplication else 1
         for _ in range(copies):

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from appliance.consensus import membership
 from appliance.consensus.core import Raft
-from appliance.consensus.messages import Entry, HardState, Message
-from appliance.consensus.ready import Role
+from appliance.consensus.messages import Message
+from appliance.consensus.ready import Ready, Role
+from appliance.consensus.snapshot import Snapshot
 from appliance.node.core import NodeCore
 from appliance.rounds import actions as do
 from appliance.rounds.collected import OpenedUpdate
@@ -21,17 +23,20 @@ from appliance.words.ids import Digest, NodeName, Round, digest_of
 from appliance.words.messages import Announcement, LeaderStatement, Participation, Stored
 from appliance.words.models import Metrics
 from appliance.words.settings import Consensus, Rounds
+from tests.simulation.consensus import disk as consensus_disk
 from tests.simulation.nodes.world import World
 
 LIVE_WITHIN_S = 2.0
+
+COMPACT_AFTER = 6
+"""Committed entries after which they become a snapshot: a few rounds, so that every history meets some."""
 
 
 @dataclass
 class Disk:
     """What is durable: it survives every crash."""
 
-    hard_state: HardState = field(default_factory=HardState)
-    log: list[Entry] = field(default_factory=list)
+    consensus: consensus_disk.Disk
     models: set[Digest] = field(default_factory=set)
     kept: FinishedUpdate | None = None
 
@@ -54,7 +59,7 @@ class SimulatedNode:
 
     def __init__(self, name: NodeName, world: World, peers: "dict[NodeName, SimulatedNode]", made: dict[Digest, Made]):
         self.name = name
-        self.disk = Disk()
+        self.disk = Disk(consensus_disk.Disk(membership.of(world.names)))
         self.alive = False
         self.trained: list[tuple[Round, Digest]] = []
         self.crash_at_write = 0
@@ -73,10 +78,10 @@ class SimulatedNode:
         members = frozenset(self._world.names)
         self.raft = Raft(
             node=self.name,
-            members=members,
+            bootstrap=disk.consensus.bootstrap,
             settings=Consensus(period_s=40.0),
-            hard_state=disk.hard_state,
-            log=tuple(disk.log),
+            hard_state=disk.consensus.state,
+            kept=disk.consensus.kept,
             random=random.Random(self._world.random.random()),
             now=now,
         )
@@ -86,7 +91,7 @@ class SimulatedNode:
             members=members,
             rounds=Rounds(deadline_s=8.0, interval_s=0.0),
             consensus=Consensus(period_s=40.0),
-            term=disk.hard_state.term,
+            term=disk.consensus.state.term,
             kept=disk.kept,
             stored=frozenset(disk.models),
             now=now,
@@ -100,7 +105,7 @@ class SimulatedNode:
         self._opened: dict[int, tuple[FinishedUpdate, NodeName]] = {}
         self._handles = 0
         self._training = False
-        self._world.note(f"{self.name} starts in term {disk.hard_state.term}")
+        self._world.note(f"{self.name} starts in term {disk.consensus.state.term}")
         self._later(0.0, self._tick)
 
     def crash(self) -> None:
@@ -155,7 +160,7 @@ class SimulatedNode:
     def _drain(self) -> None:
         ready = self.raft.ready()
         if ready.must_save:
-            self._save(ready.hard_state, ready.truncate_from, ready.entries)
+            self._save(ready)
         for to, message in ready.messages:
             self._send(to, lambda node, message=message: node._step(self.name, message))  # type: ignore[misc]
         for change in ready.role_changes:
@@ -164,21 +169,32 @@ class SimulatedNode:
             self._do(self.core.role_changed(change.role, change.term, change.leader, self._world.now))
             if not self.core.is_leading:
                 self._leader_key = None
+        if ready.restored is not None:
+            self._do(self.core.restore(ready.restored.state, self._world.now))
         self._do(self.core.entries_committed(ready.committed, self._world.now))
+        if ready.fetch is not None:
+            self._send(ready.fetch.leader, lambda node: node._take_snapshot_wanted(self.name))
+        self._compact()
 
-    def _save(self, hard_state: HardState | None, truncate_from: int | None, entries: Sequence[Entry]) -> None:
+    def _compact(self) -> None:
+        log = self.raft.log
+        if log.commit - (0 if log.snapshot is None else log.snapshot.index) >= COMPACT_AFTER:
+            self.raft.compact(self.core.snapshot(), keep=COMPACT_AFTER // 2)
+            self._drain()
+
+    def _take_snapshot_wanted(self, sender: NodeName) -> None:
+        snapshot = self.raft.log.snapshot
+        if snapshot is not None:
+            self._send(sender, lambda node: node._install(self.name, snapshot))
+
+    def _install(self, sender: NodeName, snapshot: Snapshot) -> None:
+        self.raft.install(sender, snapshot, self._world.now)
+        self._drain()
+
+    def _save(self, ready: Ready) -> None:
         self._write()
-        if hard_state is not None:
-            self.disk.hard_state = msgspec.structs.replace(hard_state, commit=self.disk.hard_state.commit)
-            self._write()
-        if truncate_from is not None:
-            del self.disk.log[truncate_from - 1 :]
-            self._write()
-        for entry in entries:
-            self.disk.log.append(entry)
-            self._write()
-        if hard_state is not None:
-            self.disk.hard_state = hard_state
+        for step in self.disk.consensus.steps(ready):
+            step()
             self._write()
 
     def _step(self, sender: NodeName, message: Message) -> None:

@@ -97,10 +97,10 @@ class Cluster:
 def trouble(cluster: Cluster) -> None:
     """Schedule crashes (also in the middle of writes), restarts, cuts and heals for a while."""
     world = cluster.world
-    moment_s = 0.0
+    moment_s = world.random.uniform(0.5, 6.0)
     while moment_s < TROUBLE_S:
-        moment_s += world.random.uniform(0.5, 6.0)
         world.after(moment_s, lambda: mischief(cluster))
+        moment_s += world.random.uniform(0.5, 6.0)
 
 
 def mischief(cluster: Cluster) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from appliance.consensus.core import Raft
-from appliance.consensus.messages import AppendEntries, HardState, RequestVote, RequestVoteReply
+from appliance.consensus.messages import AppendEntries, Entry, HardState, RequestVote, RequestVoteReply
 from appliance.consensus.quorum import Outcome, Tally, majority, reached_by_majority
 from appliance.consensus.ready import Role
 from appliance.words.errors import RemoteError
@@ -47,8 +47,8 @@ def test_a_lone_node_leads_at_once() -> None:
     raft.tick(T0)
     ready = raft.ready()
     assert (raft.role, raft.term, raft.settled) == (Role.LEADER, 1, True)
-    assert ready.hard_state == HardState(1, "a", 1)
-    assert [entry.kind for entry in ready.committed] == ["no-op"]
+    assert ready.hard_state == HardState(1, "a", 2)
+    assert [entry.kind for entry in ready.committed] == ["no-op", "members"]
     assert not raft.resign(T0)
     assert not raft.transfer(T0)
 
@@ -164,8 +164,6 @@ def test_what_no_member_sends_is_refused() -> None:
     bench = Bench(3)
     bench.stand("a")
     b = bench.nodes["b"]
-    with pytest.raises(RemoteError, match="no peer"):
-        b.step("z", RequestVote(9, 9, 9, False, True), bench.now)
     with pytest.raises(RemoteError, match="claims to lead"):
         b.step("c", AppendEntries(1, 0, 0, 0, ()), bench.now)
     with pytest.raises(RemoteError, match="later term"):
@@ -174,6 +172,8 @@ def test_what_no_member_sends_is_refused() -> None:
         b.step("a", AppendEntries(1, 1, 1, 0, tuple(entries(1))), bench.now)
     with pytest.raises(RemoteError, match="committed"):
         b.step("a", AppendEntries(2, 0, 0, 0, tuple(entries(2))), bench.now)
+    with pytest.raises(RemoteError, match="holds none"):
+        b.step("a", AppendEntries(2, 2, 1, 2, (Entry(3, 2, "members", b"x"),)), bench.now)
 
 
 def test_state_that_contradicts_itself_is_refused() -> None:

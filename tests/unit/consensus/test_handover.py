@@ -4,14 +4,7 @@ from appliance.consensus.core import ABSTENTION
 from appliance.consensus.messages import TimeoutNow
 from appliance.consensus.ready import Role
 from appliance.words.ids import Monotonic
-from tests.unit.consensus.bench import TIMEOUT, Bench
-
-
-def led(size: int) -> Bench:
-    bench = Bench(size)
-    bench.stand("a")
-    assert bench.nodes["a"].settled
-    return bench
+from tests.unit.consensus.bench import TIMEOUT, led
 
 
 def test_transfer_reaches_the_named_follower_without_a_timeout() -> None:
@@ -31,7 +24,7 @@ def test_transfer_goes_to_the_one_that_led_least() -> None:
         assert bench.nodes[leader].transfer(bench.now)
         bench.settle()
         assert bench.nodes[heir].settled
-    assert bench.nodes["c"].turns() == {"a": 2, "b": 2, "c": 1}
+    assert bench.nodes["c"].log.ledger.turns == {"a": 2, "b": 2, "c": 1}
 
 
 def test_transfer_waits_until_the_target_has_the_whole_log_and_takes_no_proposals() -> None:
@@ -108,5 +101,5 @@ def test_a_restart_keeps_the_turns() -> None:
     bench = led(3)
     bench.nodes["a"].transfer(bench.now)
     bench.settle()
-    assert bench.nodes["c"].turns() == {"a": 1, "b": 1, "c": 0}
+    assert bench.nodes["c"].log.ledger.turns == {"a": 1, "b": 1}
     assert bench.nodes["b"].led_since == Monotonic(bench.now)

@@ -6,11 +6,13 @@ import pytest
 
 from appliance.consensus.messages import (
     ENTRY_LIMIT,
+    MESSAGE_LIMIT,
     AppendEntries,
     AppendEntriesReply,
     Entry,
     HardState,
     Ping,
+    Request,
     RequestVoteReply,
     batch,
     decode,
@@ -27,10 +29,11 @@ T0 = Monotonic(0.0)
 def test_a_proposal_is_committed_on_all() -> None:
     bench = Bench(3)
     bench.stand("a")
-    assert bench.nodes["a"].propose(b"x", bench.now) == (2, 1)
+    assert bench.nodes["a"].propose(b"x", bench.now) == (3, 1)
     assert bench.nodes["b"].propose(b"y", bench.now) is None
     bench.settle()
-    assert [[entry.data for entry in log] for log in bench.applied.values()] == [[b"a", b"x"]] * 3
+    assert [[entry.kind for entry in log] for log in bench.applied.values()] == [["no-op", "members", "data"]] * 3
+    assert [log[-1].data for log in bench.applied.values()] == [b"x"] * 3
     with pytest.raises(ValueError, match="1024"):
         bench.nodes["a"].propose(bytes(ENTRY_LIMIT + 1), bench.now)
 
@@ -58,7 +61,7 @@ def test_figure_7_all_followers_come_to_the_leaders_log() -> None:
             bench.stand("a")
     bench.pass_time(TIMEOUT)
     assert a.role is Role.LEADER
-    assert {raft.last_index for raft in bench.nodes.values()} == {11}
+    assert {raft.log.last_index for raft in bench.nodes.values()} == {12}
     assert all(log == bench.applied["a"] for log in bench.applied.values())
     # Fast back-off (end of 5.3): a refusal skips a term, not an entry.
     refusals = [m for _, to, m in bench.sent if to == "a" and isinstance(m, AppendEntriesReply) and not m.accepted]
@@ -77,11 +80,11 @@ def test_figure_8_an_old_entry_is_not_committed_by_count() -> None:
     for follower in "bcd":
         raft.step(follower, AppendEntriesReply(4, True, 2), T0)
         raft.step(follower, AppendEntriesReply(3, True, 3), T0)  # an answer to a former term says nothing of this one
-    assert raft.commit_index == 0
+    assert raft.log.commit == 0
     assert not raft.settled
     for follower in "bc":  # (e): with an entry of its own term on a majority, all before it is committed
         raft.step(follower, AppendEntriesReply(4, True, 3), T0)
-    assert raft.commit_index == 3
+    assert raft.log.commit == 3
     assert raft.settled
 
 
@@ -92,7 +95,7 @@ def test_a_late_heartbeat_removes_nothing() -> None:
     raft.ready()
     raft.step("a", AppendEntries(1, 0, 0, 0, tuple(entries(1))), T0)
     raft.step("a", AppendEntries(1, 1, 1, 0, ()), T0)
-    assert raft.last_index == 3
+    assert raft.log.last_index == 3
     assert raft.ready().truncate_from is None
 
 
@@ -100,7 +103,7 @@ def test_a_conflict_truncates_and_the_commit_stays_within_what_agreed() -> None:
     raft = core("b", 3, entries(1, 1, 1, 1), HardState(1, None, 1))
     raft.step("a", AppendEntries(2, 1, 1, 9, (Entry(2, 2, "data", b""),)), T0)
     ready = raft.ready()
-    assert (ready.truncate_from, [e.term for e in ready.entries], raft.commit_index) == (2, [2], 2)
+    assert (ready.truncate_from, [e.term for e in ready.entries], raft.log.commit) == (2, [2], 2)
     assert ready.hard_state == HardState(2, None, 2)
     assert [entry.index for entry in ready.committed] == [1, 2]
 
@@ -125,8 +128,8 @@ def test_lost_entries_are_sent_again() -> None:
     bench.pass_time(TIMEOUT / 2)
     bench.down = set()
     bench.pass_time(TIMEOUT / 2)
-    assert bench.nodes["c"].commit_index == 201
-    assert max(len(encode(message)) for _, _, message in bench.sent) <= 1150
+    assert bench.nodes["c"].log.commit == 202
+    assert max(len(encode(message)) for _, _, message in bench.sent) <= MESSAGE_LIMIT
 
 
 def test_keep_alives_tell_only_what_was_acknowledged() -> None:
@@ -137,10 +140,10 @@ def test_keep_alives_tell_only_what_was_acknowledged() -> None:
     bench.nodes["a"].propose(b"not durable yet", bench.now)
     bench.now = Monotonic(bench.now + TIMEOUT * 0.9)
     for to, message in bench.nodes["a"].keep_alive():
-        assert message == AppendEntries(1, 1, 1, 1, ())
+        assert message == AppendEntries(1, 2, 1, 2, ())
         bench.nodes[to].step("a", message, bench.now)
         assert bench.nodes[to].next_deadline >= bench.now + TIMEOUT
-        assert bench.nodes[to].last_index == 1
+        assert bench.nodes[to].log.last_index == 2
 
 
 def test_answers_about_entries_never_sent_are_refused() -> None:
@@ -151,11 +154,12 @@ def test_answers_about_entries_never_sent_are_refused() -> None:
 
 
 def test_batches_take_at_least_one_entry() -> None:
-    large = [Entry(i, 2**61, "data", bytes(ENTRY_LIMIT)) for i in (2**61, 2**61 + 1)]
+    request = Request("c" * 63, 2**61)
+    large = [Entry(i, 2**61, "data", bytes(ENTRY_LIMIT), request) for i in (2**61, 2**61 + 1)]
     assert len(batch(large)) == 1
     assert len(batch(entries(*[1] * 500))) > 50
-    message = AppendEntries(2**61, 2**61 - 1, 2**61, 2**61, batch(large))
-    assert len(encode(message)) <= 1150
+    message = AppendEntries(2**61, 2**61 - 1, 2**61, 2**61, batch(large), 2**61)
+    assert len(encode(message)) <= MESSAGE_LIMIT
     assert decode(encode(message)) == message
     assert decode(encode(Ping())) == Ping()
 

@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import msgspec
 
 from appliance.consensus.messages import Entry
 from appliance.consensus.ready import Role
-from appliance.datagrams.driver import ConsensusDriver
+from appliance.datagrams.driver import COMPACT_AFTER, ConsensusDriver
 from appliance.words.clock import system_clock
 from appliance.words.ids import NodeName, Term
 from appliance.words.settings import Cluster, Consensus, Member
@@ -36,11 +38,25 @@ async def until(condition: Callable[[], bool], bound: float = 20.0) -> None:
 
 
 class Node:
-    """One driver, what it told, and its end."""
+    """One driver, what it told, and what came of it."""
 
-    def __init__(self, cluster: Cluster, name: NodeName, folder: Path, secret: bytes = SECRET) -> None:
-        self.committed: list[Entry] = []
+    def __init__(
+        self,
+        cluster: Cluster,
+        name: NodeName,
+        folder: Path,
+        secret: bytes = SECRET,
+        others: "dict[NodeName, Node] | None" = None,
+        compact_after: int = COMPACT_AFTER,
+        *,
+        joins: bool = False,
+    ) -> None:
+        self.name = name
+        self.data: list[bytes] = []
         self.roles: list[tuple[Role, Term, NodeName | None]] = []
+        self.members: frozenset[NodeName] = frozenset()
+        self.restored = 0
+        self._others = others or {}
         self.driver = ConsensusDriver(
             me=name,
             cluster=cluster,
@@ -49,13 +65,32 @@ class Node:
             secret=secret,
             random=random.Random(name),
             clock=system_clock,
-            on_committed=self.committed.extend,
-            on_role=lambda role, term, leader: self.roles.append((role, term, leader)),
+            application=self,
+            compact_after=compact_after,
+            joins=joins,
         )
 
-    @property
-    def data(self) -> list[bytes]:
-        return [entry.data for entry in self.committed if entry.kind == "data"]
+    def on_role(self, role: Role, term: Term, leader: NodeName | None) -> None:
+        self.roles.append((role, term, leader))
+
+    def on_committed(self, entries: tuple[Entry, ...]) -> None:
+        self.data += [entry.data for entry in entries if entry.kind == "data"]
+
+    def on_members(self, members: Mapping[NodeName, Member]) -> None:
+        self.members = frozenset(members)
+
+    def snapshot(self) -> bytes:
+        return msgspec.msgpack.encode(self.data)
+
+    def restore(self, state: bytes) -> None:
+        self.restored += 1
+        self.data = msgspec.msgpack.decode(state, type=list[bytes])
+
+    def fetch_snapshot(self, leader: NodeName) -> None:
+        """The mesh of these tests: a call."""
+        content = self._others[leader].driver.snapshot()
+        assert content is not None
+        self.driver.install(leader, content)
 
     @property
     def settled(self) -> bool:
@@ -65,9 +100,10 @@ class Node:
 class Loopback:
     """Nodes that can be started and stopped one by one; an async context manager that stops what is left."""
 
-    def __init__(self, size: int, folder: Path) -> None:
+    def __init__(self, size: int, folder: Path, compact_after: int = COMPACT_AFTER) -> None:
         self.cluster = free_cluster(size)
         self.folder = folder
+        self.compact_after = compact_after
         self.nodes: dict[NodeName, Node] = {}
 
     async def __aenter__(self) -> "Loopback":
@@ -80,7 +116,15 @@ class Loopback:
             await self.stop(name)
 
     async def start(self, name: NodeName, secret: bytes = SECRET) -> Node:
-        node = Node(self.cluster, name, self.folder, secret)
+        node = Node(self.cluster, name, self.folder, secret, self.nodes, self.compact_after)
+        await node.driver.__aenter__()
+        self.nodes[name] = node
+        return node
+
+    async def join(self, name: NodeName, member: Member) -> Node:
+        """Start a node that is none of the cluster yet; it knows the others, and they don't know it."""
+        cluster = Cluster(name=self.cluster.name, members={**self.cluster.members, name: member})
+        node = Node(cluster, name, self.folder, SECRET, self.nodes, self.compact_after, joins=True)
         await node.driver.__aenter__()
         self.nodes[name] = node
         return node

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from appliance.consensus.messages import Entry, HardState
 from appliance.consensus.ready import Role
 from appliance.storage.log import ConsensusLog
 from appliance.words.errors import ApplianceError, StateError
@@ -64,7 +63,7 @@ async def test_resignation_hands_over_by_turns(tmp_path: Path) -> None:
 async def test_a_lone_node_leads_and_does_not_resign(tmp_path: Path) -> None:
     async with Loopback(1, tmp_path) as cluster:
         node = cluster.nodes[await cluster.leader()]
-        assert await node.driver.propose(b"x") == (2, 1)
+        assert await node.driver.propose(b"x") == (3, 1)
         assert not await node.driver.resign()
         assert not await node.driver.transfer()
         assert node.data == [b"x"]
@@ -114,10 +113,10 @@ async def test_a_leader_with_a_slow_disk_stays_the_leader(tmp_path: Path, monkey
         leader = cluster.nodes[await cluster.leader()]
         term, real = leader.driver.status().term, ConsensusLog.save
 
-        def slow(log: ConsensusLog, state: HardState | None, first: int | None, entries: tuple[Entry, ...]) -> None:
+        def slow(log: ConsensusLog, *arguments: object) -> None:
             if log is leader.driver._log:
                 time.sleep(1.2)
-            real(log, state, first, entries)
+            real(log, *arguments)  # type: ignore[arg-type]
 
         monkeypatch.setattr(ConsensusLog, "save", slow)
         await leader.driver.propose(b"slow")

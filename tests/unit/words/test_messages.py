@@ -22,6 +22,8 @@ from appliance.words.messages import (
     ResignWanted,
     Sealed,
     Signed,
+    SnapshotReply,
+    SnapshotWanted,
     Stored,
     Update,
 )
@@ -50,6 +52,8 @@ mesh = st.one_of(
     st.builds(Participation, numbers, numbers, st.booleans()),
     st.builds(ModelWanted, digests, public_keys),
     st.builds(ResignWanted, numbers),
+    st.builds(SnapshotWanted, numbers),
+    st.builds(SnapshotReply, numbers, blobs),
 )
 statements = st.one_of(
     st.builds(Announcement, texts, names, numbers, identifiers, public_keys),
