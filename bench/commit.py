@@ -17,8 +17,9 @@ Without it only ours is measured, and that is said. What the two do for an entry
   a commit survives kill -9 and not a power loss; no encryption and no authentication; TCP. It is measured twice: as it
   comes (entries wait for the next tick of 50 ms), and with appendEntriesUseBatch=False (each entry is sent at once).
 
-Log compaction is off in PySyncObj, so that its log has the length that the table says. Beside both stands what the
-machine itself takes: fdatasync of a small append, and a round trip of a datagram between two processes.
+Log compaction is off in PySyncObj, so that its log has the length that the table says. Ours is measured twice: with the
+whole log kept, too, and as it comes, with snapshots. Beside both stands what the machine itself takes: fdatasync of a
+small append, and a round trip of a datagram between two processes.
 
 JSON on standard output, a table on standard error.
 """
@@ -50,7 +51,8 @@ POLL_S = 0.1
 SECRET = bytes(32)
 """Of a cluster that lives for a minute on loopback."""
 PYSYNCOBJ = Path(".pysyncobj/bin/python")
-OURS, THEIRS, THEIRS_AT_ONCE = "ours", "PySyncObj", "PySyncObj, unbatched"
+OURS, OURS_WHOLE = "ours", "ours, whole log"
+THEIRS, THEIRS_AT_ONCE = "PySyncObj", "PySyncObj, unbatched"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,9 @@ def main() -> None:
     parser.add_argument("--pysyncobj", type=Path, default=PYSYNCOBJ, help="an interpreter that has PySyncObj")
     parser.add_argument("--folder", type=Path, help="on the disk to be measured; by default where temporary files go")
     arguments = parser.parse_args()
-    systems = [OURS, THEIRS, THEIRS_AT_ONCE] if has_pysyncobj(arguments.pysyncobj) else [OURS]
+    systems = [OURS, OURS_WHOLE]
+    if has_pysyncobj(arguments.pysyncobj):
+        systems += [THEIRS, THEIRS_AT_ONCE]
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         appends = floors.durable_appends(Path(folder), arguments.samples, APPEND_BYTES)
         trips = floors.round_trips(arguments.samples, DATAGRAM_BYTES)
@@ -141,8 +145,8 @@ def commands(system: str, folder: Path, pysyncobj: Path) -> list[list[str]]:
     """Return the command line of each node."""
     base = free_base_port(NODES)
     ports = {f"node{number}": base + number for number in range(NODES)}
-    if system == OURS:
-        return [ours(name, ports, folder) for name in ports]
+    if system in {OURS, OURS_WHOLE}:
+        return [ours(name, ports, folder, compact=system == OURS) for name in ports]
     addresses = [f"{HOST}:{port}" for port in ports.values()]
     return [
         [
@@ -162,11 +166,18 @@ def commands(system: str, folder: Path, pysyncobj: Path) -> list[list[str]]:
     ]
 
 
-def ours(name: str, ports: dict[str, int], folder: Path) -> list[str]:
+def ours(name: str, ports: dict[str, int], folder: Path, *, compact: bool) -> list[str]:
     """Return the command line of one node of ours."""
     home = folder / name
     home.mkdir()
-    settings = {"me": name, "ports": ports, "folder": str(home), "secret": SECRET.hex(), "bytes": ENTRY_BYTES}
+    settings = {
+        "me": name,
+        "ports": ports,
+        "folder": str(home),
+        "secret": SECRET.hex(),
+        "bytes": ENTRY_BYTES,
+        "compact": compact,
+    }
     return [sys.executable, "-m", "bench.commit_node", json.dumps(settings)]
 
 
