@@ -15,6 +15,7 @@ from appliance.consensus.messages import Entry
 from appliance.consensus.ready import Role
 from appliance.datagrams.boot import read_secret
 from appliance.datagrams.driver import ConsensusDriver
+from appliance.datagrams.raftos_engine import RaftosEngine
 from appliance.envelopes.pool import KeyPool
 from appliance.mesh.mesh import Mesh
 from appliance.mesh.throttle import Throttle
@@ -23,6 +24,7 @@ from appliance.node.conductor import Conductor
 from appliance.node.config import Config
 from appliance.node.core import NodeCore
 from appliance.node.elections import Elections
+from appliance.node.engine import ConsensusEngine
 from appliance.node.errands import Errands
 from appliance.node.participant_work import ParticipantWork
 from appliance.node.patience import Patience
@@ -259,16 +261,7 @@ async def _node(config: Config, clock: Clock) -> AsyncIterator[Node]:
             on_message=relay.on_message,
             clock=clock,
         )
-        consensus = ConsensusDriver(
-            me=config.node,
-            cluster=config.cluster,
-            settings=config.consensus,
-            folder=config.state / "consensus",
-            secret=secret,
-            random=random.Random(secrets.randbits(128)),  # noqa: S311 - spreads elections, protects nothing
-            clock=clock,
-            application=relay,
-        )
+        consensus = _engine(config, secret, clock, relay)
         shells = Shells(
             consensus=consensus,
             mesh=mesh,
@@ -340,6 +333,29 @@ class _Relay:
     def _conductor(self) -> Conductor:
         assert self.target is not None  # noqa: S101 - see above
         return self.target
+
+
+def _engine(config: Config, secret: bytes, clock: Clock, relay: _Relay) -> ConsensusEngine:
+    if config.consensus.engine == "raftos":
+        return RaftosEngine(
+            me=config.node,
+            cluster=config.cluster,
+            settings=config.consensus,
+            folder=config.state / "raftos",
+            secret=secret,
+            clock=clock,
+            application=relay,
+        )
+    return ConsensusDriver(
+        me=config.node,
+        cluster=config.cluster,
+        settings=config.consensus,
+        folder=config.state / "consensus",
+        secret=secret,
+        random=random.Random(secrets.randbits(128)),  # noqa: S311 - spreads elections, protects nothing
+        clock=clock,
+        application=relay,
+    )
 
 
 def _worker(stack: contextlib.AsyncExitStack, name: str, niceness: int) -> Worker:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from appliance.datagrams.driver import ConsensusDriver
 from appliance.mesh.mesh import Mesh
 from appliance.node.aggregator_work import AggregatorWork
+from appliance.node.engine import ConsensusEngine
 from appliance.node.participant_work import ParticipantWork
 from appliance.node.worker import Worker
 from appliance.pki.identity import NodeIdentity
@@ -17,7 +17,7 @@ from appliance.words.clock import Clock
 class Shells:
     """Everything with side effects that a conductor uses; made by the composition root."""
 
-    consensus: ConsensusDriver
+    consensus: ConsensusEngine
     mesh: Mesh
     identity: NodeIdentity
     verifier: StatementVerifier

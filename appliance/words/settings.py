@@ -42,14 +42,16 @@ class Identity(Section, frozen=True):
 
 
 class Consensus(Section, frozen=True):
-    """Timing of elections. Defaults suit a LAN.
+    """Who elects, and the timing of elections. Defaults suit a LAN.
 
     Attributes:
+        engine: ``p2pfl`` is this project's own; ``raftos`` is the upstream package, unsafe and installed by hand.
         heartbeat_interval_s: between two heartbeats of the leader.
         election_timeout_s: a follower that hears nothing for this long, plus up to as much again, stands for election.
         period_s: how long one node may lead before it resigns (24 h in the paper).
     """
 
+    engine: Literal["p2pfl", "raftos"] = "p2pfl"
     heartbeat_interval_s: Positive = 0.1
     election_timeout_s: Positive = 0.5
     period_s: Positive = 86_400.0

@@ -5,12 +5,18 @@ Replay one with ``python -m tests.simulation.consensus.chaos --seed N``; many wi
 
 import argparse
 import random
+import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, fields
 
 from appliance.consensus.messages import Request
 from appliance.words.settings import Consensus
 from tests.simulation.consensus.invariants import require
 from tests.simulation.consensus.world import Faults, World
+
+PART = 200
+"""Seeds that a process is given at a time."""
 
 RECOVERY = 8.0
 """Virtual seconds after the last fault within which a proposal must be committed on every node."""
@@ -154,25 +160,68 @@ def _recover(world: World) -> None:
     world.witness.require_committed_kept()
 
 
+@dataclass
+class Account:
+    """What some histories amount to."""
+
+    seeds: int = 0
+    virtual_s: float = 0.0
+    messages: int = 0
+    committed: int = 0
+    members: int = 0
+    snapshots: int = 0
+    reads: int = 0
+    seconds: float = 0.0
+
+    def add(self, other: "Account") -> None:
+        for item in fields(self):
+            setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
+
+    def __str__(self) -> str:
+        return (
+            f"{self.seeds} seeds, {self.virtual_s:.0f} virtual s, {self.messages} messages, "
+            f"{self.committed} committed entries ({self.members} of them memberships), "
+            f"{self.snapshots} snapshots taken from a leader, {self.reads} reads answered"
+        )
+
+
+def run_many(seeds: range) -> Account:
+    """Run histories one after another. Raises AssertionError at the first that is wrong."""
+    account, start = Account(), time.perf_counter()
+    for seed in seeds:
+        world = run(seed)
+        committed = world.witness.committed
+        members = sum(1 for entry in committed if entry.kind == "members")
+        account.add(Account(1, world.now, world.sent, len(committed), members, world.installed, world.answered))
+    account.seconds = time.perf_counter() - start
+    return account
+
+
 def main() -> None:
     """Replay one seed with its story, or run many."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int)
-    parser.add_argument("--seeds", type=int, default=1000)
-    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--seed", type=int, help="replay this one, and tell its story")
+    parser.add_argument("--seeds", type=int, default=1000, help="run so many (default: 1000)")
+    parser.add_argument("--first", type=int, default=0, help="beginning with this one")
+    parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     if options.seed is not None:
         print("\n".join(run(options.seed).trace))
         return
-    start = time.monotonic()
-    virtual, messages, entries = 0.0, 0, 0
-    for seed in range(options.first, options.first + options.seeds):
-        world = run(seed)
-        virtual, messages = virtual + world.now, messages + world.sent
-        entries += len(world.witness.committed)
-    elapsed = time.monotonic() - start
-    print(f"{options.seeds} seeds held: {options.seeds / elapsed:.1f} seeds/s, {virtual:.0f} virtual s, ", end="")
-    print(f"{messages} messages, {entries} committed entries")
+    end = options.first + options.seeds
+    parts = [range(first, min(end, first + PART)) for first in range(options.first, end, PART)]
+    total, start = Account(), time.perf_counter()
+    with ProcessPoolExecutor(options.processes) as pool:
+        try:
+            for number, account in enumerate(pool.map(run_many, parts), 1):
+                total.add(account)
+                if number % 10 == 0:
+                    print(f"{total.seeds} of {options.seeds} seeds hold", file=sys.stderr, flush=True)
+        except AssertionError as error:
+            pool.shutdown(cancel_futures=True)
+            raise SystemExit(str(error)) from None
+    elapsed = time.perf_counter() - start
+    print(f"all held: {total}; {total.seeds / elapsed:.1f} seeds/s, {total.seeds / total.seconds:.1f} a process")
 
 
 if __name__ == "__main__":

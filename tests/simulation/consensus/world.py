@@ -99,7 +99,7 @@ class World:
         self.cuts: set[tuple[NodeName, NodeName]] = set()
         self.witness = Witness(self.disks, begins_with)
         self.trace: deque[str] = deque(maxlen=60)
-        self.sent = 0
+        self.sent = self.installed = self.answered = 0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._questions = itertools.count()
@@ -292,6 +292,7 @@ class World:
         self.witness.on_committed(name, process.raft, process.commit)
         process.commit = process.raft.log.commit
         if ready.restored is not None:
+            self.installed += bool(process.applied)
             process.applied = msgspec.msgpack.decode(ready.restored.state, type=list[Index])
         process.applied += [entry.index for entry in ready.committed]
         if ready.restored is not None or ready.committed:
@@ -299,6 +300,7 @@ class World:
         for read in ready.reads:
             floor = process.reads.pop(read.number)
             if read.index is not None:
+                self.answered += 1
                 self.witness.on_read(name, floor, read.index)
         if ready.fetch is not None and not process.fetching:
             self._fetch(name, process, ready.fetch)

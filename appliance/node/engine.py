@@ -1,0 +1,48 @@
+"""The port through which a node uses consensus, and the choice of what stands behind it (``consensus.engine``)."""
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Protocol
+
+from appliance.consensus.messages import Index
+from appliance.datagrams.sealing import Refusal
+from appliance.words.ids import NodeName, Term
+
+
+class Standing(Protocol):
+    """How consensus stands on this node: its term, and how often each member has led."""
+
+    @property
+    def term(self) -> Term: ...
+
+    @property
+    def turns(self) -> dict[NodeName, int]: ...
+
+
+class ConsensusEngine(Protocol):
+    """What ``ConsensusDriver`` promises, as far as a node uses it; see there for orders, durability and errors."""
+
+    async def __aenter__(self) -> object: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    async def wait(self) -> None: ...
+
+    async def propose(self, data: bytes) -> tuple[Index, Term] | None: ...
+
+    async def resign(self) -> bool: ...
+
+    def snapshot(self) -> bytes | None:
+        """Return the newest snapshot, for a follower that asks for it; None if there is none."""
+
+    def install(self, sender: NodeName, content: bytes) -> None:
+        """Take in a snapshot that was asked for. Raises RemoteError if it is none."""
+
+    def live_peers(self) -> frozenset[NodeName]: ...
+
+    @property
+    def refused(self) -> Mapping[tuple[NodeName | None, Refusal], int]: ...
+
+    def status(self) -> Standing: ...
