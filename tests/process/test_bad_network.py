@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from appliance.node.cluster import ClusterPlan
-from appliance.words.settings import Consensus
+from appliance.words.settings import Consensus, Rounds
 from tests.process.cluster import Cluster, NodeProcess, plan
 from tests.process.conftest import MakeCluster
 from tests.process.udp_proxy import Quality, UdpProxy
@@ -69,7 +69,9 @@ def test_leader_cut_off_in_one_direction(make_cluster: MakeCluster, cut: Isolate
     One that can send and not receive keeps its followers' timers from running out: it must step down by itself
     (invariant 6).
     """
-    cluster, proxy = behind_proxy(make_cluster, plan(5), Quality())
+    # Who can send counts as live, and may know of no round: then the round waits for it until its deadline.
+    wanted = plan(5, rounds=Rounds(interval_s=0.2, deadline_s=3.0))
+    cluster, proxy = behind_proxy(make_cluster, wanted, Quality())
     with proxy as network:
         start(cluster, network)
         leader = cluster.wait_leader()
