@@ -1,63 +1,97 @@
 """How long five node processes are without a leader, and without a new global model, when their leader is killed.
 
-    python -m bench.failover [--kills 10] [--seed 0]
+    python -m bench.failover [--kills 100] [--seed 0] [--pauses]
 
-Embedded digits, default consensus settings, rounds without rest. The leader is killed with -9 at a random moment
-(seeded), the survivors are polled until one leads and until the next model is committed, then the dead one is started
-again. Times include the polling (20 ms). JSON on standard output.
+Embedded digits, default consensus settings, rounds without rest, so that every node trains all the time. The leader is
+killed with -9 at a random moment (seeded), the survivors are polled until one leads and until the next model is
+committed, then the dead one is started again. Times include the polling (20 ms). With --pauses, some node (the leader
+too) is stopped for 0.5 to 3 s between two kills, and goes on.
+
+All along it looks for what must never be: lineages that fork, and terms with two leaders, as /v1/elections of all nodes
+tells. If it finds any, it says so and exits with 1. JSON on standard output; progress and histograms on standard error.
 """
 
 import argparse
 import json
 import random
+import signal
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import TypeVar
+from collections import Counter
+from collections.abc import Sequence
 
-from appliance.demo.ports import free_base_port
 from appliance.demo.processes import Cluster, NodeProcess
-from appliance.node.cluster import ClusterPlan, create_cluster
-from appliance.operator_api.views import Status
-from appliance.words.settings import Rounds, Training
+from bench.watch import Safety, leader_of_all, statuses, training_flat_out, until
 
-T = TypeVar("T")
-
-NODES = 5
-POLL_S = 0.02
-WITHIN_S = 60.0
+SETTLES_WITHIN_S = 3.0
+"""The longest time that a new leader leads before it is killed."""
+PAUSE_S = (0.5, 3.0)
+BAR = 60
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pauses", action="store_true", help="stop a node for a while between two kills")
     arguments = parser.parse_args()
-    moments = random.Random(arguments.seed)
+    chance = random.Random(arguments.seed)
     elections, recoveries = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        plan = ClusterPlan(
-            nodes=NODES,
-            base_port=free_base_port(NODES),
-            rounds=Rounds(interval_s=0.0, deadline_s=60.0),
-            training=Training(epochs=30, batch_size=32),
-        )
-        with Cluster.running(create_cluster(Path(folder) / "cluster", plan)) as cluster:
-            for kill in range(arguments.kills):
-                victim = until(lambda: leader_of_all(cluster))
-                time.sleep(moments.uniform(0.0, 3.0))
-                election, recovery = kill_and_time(cluster, victim)
-                elections.append(election)
-                recoveries.append(recovery)
-                print(f"kill {kill + 1}: leader {election:.2f} s, model {recovery:.2f} s", file=sys.stderr)
-                victim.start()
-    report = {"kills": arguments.kills, "new_leader_s": summary(elections), "next_model_s": summary(recoveries)}
+    safety = Safety()
+    with training_flat_out() as cluster:
+        for kill in range(arguments.kills):
+            if arguments.pauses:
+                pause(chance.choice(cluster.nodes), chance.uniform(*PAUSE_S))
+            victim = leader_to_kill(cluster, chance, safety)
+            election, recovery = kill_and_time(cluster, victim)
+            elections.append(election)
+            recoveries.append(recovery)
+            print(
+                f"kill {kill + 1} of {arguments.kills}: {victim.name}, leader {election:.2f} s, model {recovery:.2f} s",
+                file=sys.stderr,
+            )
+            victim.start()
+        until(lambda: leader_of_all(cluster))
+        safety.look(cluster.nodes)
+    report = {
+        "kills": arguments.kills,
+        "pauses": arguments.pauses,
+        "seed": arguments.seed,
+        "new_leader_s": summary(elections),
+        "next_model_s": summary(recoveries),
+        "last_term": max(safety.leaders),
+        "problems": safety.problems,
+    }
     json.dump(report, sys.stdout, indent=2)
     print()
+    histogram("until a new leader", elections, 0.1)
+    histogram("until the next committed model", recoveries, 0.25)
+    if safety.problems:
+        raise SystemExit("\n".join(safety.problems))
+
+
+def pause(node: NodeProcess, seconds: float) -> None:
+    """Stop a node as if its machine had frozen, and let it go on."""
+    if node.process is None:
+        return
+    node.process.send_signal(signal.SIGSTOP)
+    try:
+        time.sleep(seconds)
+    finally:
+        node.process.send_signal(signal.SIGCONT)
+
+
+def leader_to_kill(cluster: Cluster, chance: random.Random, safety: Safety) -> NodeProcess:
+    """Wait until all is well, and then for a random time; return who leads then."""
+    while True:
+        leader = until(lambda: leader_of_all(cluster))
+        time.sleep(chance.uniform(0.0, SETTLES_WITHIN_S))
+        safety.look(cluster.nodes)
+        status = leader.status()
+        if status is not None and status.role == "leader":
+            return leader
 
 
 def kill_and_time(cluster: Cluster, victim: NodeProcess) -> tuple[float, float]:
@@ -79,39 +113,26 @@ def kill_and_time(cluster: Cluster, victim: NodeProcess) -> tuple[float, float]:
     return election, time.monotonic() - killed
 
 
-def leader_of_all(cluster: Cluster) -> NodeProcess | None:
-    """Return the leader once every node follows it and has every peer up."""
-    seen = statuses(cluster.nodes)
-    leaders = {status.leader for status in seen}
-    complete = len(seen) == NODES and all("down" not in status.peers.values() for status in seen)
-    leader = leaders.pop() if len(leaders) == 1 else None
-    trained = all(status.model is not None and status.model.version > 0 for status in seen)
-    return cluster[leader] if leader is not None and complete and trained else None
-
-
-def statuses(nodes: list[NodeProcess]) -> list[Status]:
-    """Return the status of every node that answers."""
-    return [status for status in (node.status() for node in nodes) if status is not None]
-
-
-def until(condition: Callable[[], T | None]) -> T:
-    """Poll until the condition holds; return what it found."""
-    end = time.monotonic() + WITHIN_S
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(POLL_S)
-    raise SystemExit(f"a condition did not come within {WITHIN_S:.0f} s")
-
-
-def summary(seconds: list[float]) -> dict[str, float]:
-    """Return median and extremes."""
+def summary(seconds: Sequence[float]) -> dict[str, float]:
+    """Return what tells the distribution, in seconds."""
+    ordered = sorted(seconds)
     return {
-        "median": round(statistics.median(seconds), 2),
-        "least": round(min(seconds), 2),
-        "most": round(max(seconds), 2),
+        "least": round(ordered[0], 2),
+        "median": round(statistics.median(ordered), 2),
+        "p90": round(ordered[(len(ordered) * 9 - 1) // 10], 2),
+        "p99": round(ordered[(len(ordered) * 99 - 1) // 100], 2),
+        "worst": round(ordered[-1], 2),
     }
+
+
+def histogram(title: str, seconds: Sequence[float], step: float) -> None:
+    """Print how many there are in each step."""
+    counts = Counter(int(second / step) for second in seconds)
+    scale = min(1.0, BAR / max(counts.values()))
+    print(f"\n{title}, seconds", file=sys.stderr)
+    for place in range(min(counts), max(counts) + 1):
+        bar = "#" * round(counts[place] * scale)
+        print(f"{place * step:6.2f} to {(place + 1) * step:5.2f} {counts[place]:4} {bar}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -253,8 +253,20 @@ class Leadership:
 
     # --- handing over (thesis, 3.10) ----------------------------------------------------------------------------------
 
-    def hand_over(self, now: Monotonic, target: NodeName | None, *, resign: bool) -> bool:
+    @property
+    def resigning(self) -> bool:
+        """Whether this leader steps down in any case."""
+        return self.handover is not None and self.handover.resign
+
+    def transfer(self, now: Monotonic, target: NodeName | None) -> bool:
         """Begin a transfer; without a target to the fit follower that has led least. Say whether one began."""
+        return self.handover is None and self._hand_over(now, target, resign=False)
+
+    def resign(self, now: Monotonic) -> bool:
+        """Begin to resign, unless that has begun; say whether it has."""
+        return self.resigning or self._hand_over(now, None, resign=True)
+
+    def _hand_over(self, now: Monotonic, target: NodeName | None, *, resign: bool) -> bool:
         others = self._log.membership.voters.keys() - {self._node}
         if target is not None and target not in others:
             return False

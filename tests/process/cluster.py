@@ -78,6 +78,7 @@ class NodeProcess:
         self.folder = file.parent
         self.log_file = self.folder / "node.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self._is_paused = False
         self._logger: threading.Thread | None = None
 
     @property
@@ -108,6 +109,7 @@ class NodeProcess:
     def start(self, environment: Mapping[str, str] | None = None) -> None:
         """Start ``p2pfl-node run``; what it says goes to the end of the node's log."""
         assert not self.is_running
+        self._is_paused = False
         self._end_logging()
         self.process = subprocess.Popen(
             cli("run", "--config", self.file),
@@ -133,6 +135,7 @@ class NodeProcess:
     def signal(self, number: signal.Signals) -> None:
         if self.is_running:
             os.kill(self.pid, number)
+            self._is_paused = number == signal.SIGSTOP or (self._is_paused and number != signal.SIGCONT)
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
@@ -157,12 +160,16 @@ class NodeProcess:
 
     def status(self) -> Status | None:
         """Return the status; None while nothing answers."""
+        if self._is_paused:
+            return None
         with contextlib.suppress(OperatorError):
             return self.api.status()
         return None
 
     def lineage(self) -> list[GlobalModel]:
         """Return the lineage; empty while nothing answers."""
+        if self._is_paused:
+            return []
         with contextlib.suppress(OperatorError):
             return msgspec.json.decode(self.api.get("/v1/lineage"), type=list[GlobalModel])
         return []
@@ -255,9 +262,10 @@ class Cluster:
 
         until(reached, f"version {version} on {[node.name for node in nodes]}", within_s=COMMIT_WITHIN_S)
 
-    def newest_version(self) -> int:
-        """Return the highest version that any running node knows."""
-        return max((len(node.lineage()) for node in self.running), default=0) - 1
+    def newest_version(self, among: Iterable[NodeProcess] | None = None) -> int:
+        """Return the highest version that any of these nodes, or any running one, knows."""
+        nodes = self.running if among is None else among
+        return max((len(node.lineage()) for node in nodes), default=0) - 1
 
     def check_lineages(self) -> None:
         """Invariant 2: no lineage of a process ever goes back, and no two nodes' ever differ where both have one."""

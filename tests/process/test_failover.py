@@ -90,6 +90,28 @@ def _seconds_a_round(node: NodeProcess) -> float:
     return max(0.0, times[-1] - times[0]) / max(1, len(times) - 1)
 
 
+def test_a_paused_leader_is_replaced_and_follows_when_it_goes_on(make_cluster: MakeCluster) -> None:
+    """It takes itself for the leader when it wakes: nobody may see anything of that (invariants 1, 2, 6)."""
+    cluster = make_cluster(plan(5, rounds=Rounds(interval_s=0.0, deadline_s=20.0)))
+    cluster.start()
+    leader = cluster.wait_leader()
+    cluster.wait_version(1)
+    others = [node for node in cluster.running if node is not leader]
+    leader.signal(signal.SIGSTOP)
+    successor = cluster.wait_leader(others, other_than=leader)
+    cluster.wait_version(cluster.newest_version(others) + 2, others)
+    term = until(successor.status, "the new leader answers").term
+    leader.signal(signal.SIGCONT)
+    until(lambda: cluster.leader() is successor, "all follow the new leader, the one that was paused too")
+    assert until(leader.status, "the one that was paused answers").term == term
+    version = cluster.newest_version()
+    until(lambda: any(model.updates == 5 for model in leader.lineage()[version + 1 :]), "five updates again")
+    assert leader.is_running
+    assert "Traceback" not in leader.log()
+    cluster.check_lineages()
+    cluster.check_rounds(leader.lineage())
+
+
 def test_resignation_on_request_moves_leadership(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(plan(3))
     cluster.start()
