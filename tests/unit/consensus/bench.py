@@ -38,6 +38,11 @@ def core(name: NodeName, size: int, log: Sequence[Entry] = (), state: HardState 
     )
 
 
+def election_due(raft: Raft) -> Monotonic:
+    """Return when a core stands (again); its next deadline may be to ask once more who has not answered."""
+    return raft._election_due
+
+
 def candidate(size: int, log: Sequence[Entry] = (), state: HardState | None = None) -> Raft:
     """Return core a, which has won its pre-vote and stands."""
     raft = core("a", size, log, state)
@@ -184,7 +189,7 @@ class Bench:
 
     def stand(self, name: NodeName) -> None:
         """Let a node's election timeout pass; the others' clocks stand at the same time, but they are not asked."""
-        self.now = Monotonic(max(self.now, self.nodes[name].next_deadline))
+        self.now = Monotonic(max(self.now, election_due(self.nodes[name])))
         self.nodes[name].tick(self.now)
         self.settle()
 

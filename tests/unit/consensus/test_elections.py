@@ -8,6 +8,7 @@ from appliance.consensus.messages import AppendEntries, Entry, HardState, Reques
 from appliance.consensus.quorum import Outcome, Tally, majority, reached_by_majority
 from appliance.consensus.ready import Role
 from appliance.words.errors import RemoteError
+from appliance.words.ids import Monotonic
 from tests.unit.consensus.bench import T0, TIMEOUT, Bench, candidate, core, entries
 
 

@@ -21,6 +21,7 @@ from tests.unit.consensus.bench import (
     accept,
     candidate,
     core,
+    election_due,
     entries,
     in_state,
     leading,
@@ -91,7 +92,7 @@ def test_leader_bcast_beat() -> None:
 def test_nonleader_start_election(state: str) -> None:
     """etcd ``TestFollowerStartElection``, ``TestCandidateStartNewElection``; section 5.2, with PreVote before."""
     raft = follower() if state == "follower" else in_state(state)
-    raft.tick(raft.next_deadline)
+    raft.tick(election_due(raft))
     assert (raft.role, raft.term) == (Role.CANDIDATE, 1), "asking costs no term"
     assert said(raft) == [(to, RequestVote(2, 0, 0, True, False)) for to in "bc"]
     raft.step("b", Vote(2, True, True), T0)
@@ -153,9 +154,9 @@ def test_nonleader_election_timeout_randomized() -> None:
             if role is Role.FOLLOWER:
                 raft.step("b", AppendEntries(1, 0, 0, 0, ()), now)
             else:
-                now = raft.next_deadline
+                now = election_due(raft)
                 raft.tick(now)
-            seen[int((raft.next_deadline - now) / TIMEOUT * 10)] += 1
+            seen[int((election_due(raft) - now) / TIMEOUT * 10)] += 1
         assert set(seen) == set(range(10, 20)), "from one timeout to two, every part of it"
         assert max(seen.values()) < 100
 
