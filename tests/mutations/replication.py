@@ -41,7 +41,7 @@ REPLICATION = (
         LEADERSHIP,
         "            if behind and not follower.probing and follower.match == follower.match_at_heartbeat:\n",
         "            if behind and not follower.probing and follower.match < 0:\n",
-        "one lost datagram, and the follower never catches up",
+        "the follower has to refuse something first: a round trip more for each loss",
     ),
     Mutation(
         "begin at entry 1",
