@@ -199,8 +199,12 @@ REPLICATION = (
     Mutation(
         "a read without confirmation",
         READS,
-        "done = [read for beat, read in self._sent if beat <= confirmed]",
-        "done = [read for _beat, read in self._sent]",
+        """        done = [read for beat, read in self._sent if beat <= confirmed]
+        self._sent = [(beat, read) for beat, read in self._sent if beat > confirmed]
+""",
+        """        done = [read for _beat, read in self._sent]
+        self._sent = []
+""",
         "a leader that was deposed, and does not know, answers (6.4)",
     ),
     Mutation(

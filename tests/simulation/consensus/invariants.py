@@ -22,6 +22,7 @@ class Witness:
         self.committed: list[Entry] = []
         self.membership = begins_with
         """The latest committed one."""
+        self._membership_upto: list[Membership] = [begins_with]
         self._committed_by: list[Membership] = []
         self._seen_committed_in: list[Term] = []
         self._fresh: list[Index] = []
@@ -71,6 +72,9 @@ class Witness:
         require(now.commit <= kept.start + len(kept.entries), f"{node}: the durable commit passes the durable log")
         require(disk.end[0] <= now.term, f"{node}: the log passes the durable term")
         covered = 0 if disk.snapshot is None else disk.snapshot.index
+        if disk.snapshot is not None:
+            right = disk.snapshot.membership == self._membership_upto[covered]
+            require(right, f"{node}: the snapshot's members are not those of entry {covered}")
         require(disk.start <= covered, f"{node}: the log begins after entry {disk.start}, and no snapshot covers that")
         self._durable[node] = now
 
@@ -118,6 +122,7 @@ class Witness:
         if entry.kind == "members":
             self.membership = membership_of(entry)
         self.committed.append(entry)
+        self._membership_upto.append(self.membership)
         self._seen_committed_in.append(raft.term)
         request = entry.request
         if request is None or request.number > self._done.get(request.client, -1):

@@ -294,8 +294,9 @@ class World:
             self._process(name, process)
 
     def _apply(self, name: NodeName, process: Process, ready: Ready) -> None:
-        self.witness.on_committed(name, process.raft, process.commit)
-        process.commit = process.raft.log.commit
+        if process.raft.log.commit != process.commit:
+            self.witness.on_committed(name, process.raft, process.commit)
+            process.commit = process.raft.log.commit
         if ready.restored is not None:
             self.installed += bool(process.applied)
             process.applied = msgspec.msgpack.decode(ready.restored.state, type=list[Index])
