@@ -33,8 +33,9 @@ class Candidacy:
         self._tally.record(node, True)
 
     def ask(self, now: Monotonic) -> list[tuple[NodeName, RequestVote]]:
-        """Return what to send to the voters that have not answered."""
+        """Return what to send to the voters that have not answered; at growing intervals, from a heartbeat's on."""
         self.ask_again = Monotonic(now + self._interval)
+        self._interval *= 2
         return [(voter, self._request) for voter in sorted(self._tally.unheard)]
 
     def take(self, voter: NodeName, reply: RequestVoteReply) -> None:

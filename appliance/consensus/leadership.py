@@ -174,7 +174,8 @@ class Leadership:
         self.heartbeat_due = Monotonic(now + self._settings.heartbeat_interval_s)
         self.reads.send()
         for name, follower in self._followers.items():
-            if follower.next > follower.match + 1 and follower.match == follower.match_at_heartbeat:
+            behind = not follower.probing and follower.next > follower.match + 1
+            if behind and follower.match == follower.match_at_heartbeat:
                 follower.probing = True
                 follower.next = follower.match + 1
             follower.match_at_heartbeat = follower.match
@@ -194,10 +195,9 @@ class Leadership:
         return [(name, self._empty(follower, 0)) for name, follower in self._followers.items()]
 
     def _empty(self, follower: Follower, beat: Index) -> Message:
-        term = self._log.term_at(follower.match)
-        if term is None:
-            return SnapshotOffer(self._term, self._log.start, beat)
-        return AppendEntries(self._term, follower.match, term, self._log.commit, (), beat)
+        """Return a heartbeat about what the follower has acknowledged, or about what every follower should have."""
+        previous = max(follower.match, self._log.start)
+        return AppendEntries(self._term, previous, self._log.term_at(previous) or 0, self._log.commit, (), beat)
 
     def on_reply(self, name: NodeName, reply: AppendEntriesReply, now: Monotonic) -> list[Read]:
         """Take in a follower's answer of this term; return the reads that it confirms.
@@ -213,9 +213,12 @@ class Leadership:
         follower.beat = max(follower.beat, reply.beat)
         if reply.accepted:
             follower.match = max(follower.match, reply.index)
-            follower.next = follower.match + 1 if follower.probing else max(follower.next, follower.match + 1)
-            # Who needs a snapshot is offered it with each heartbeat, and no faster.
-            follower.probing = follower.next <= self._log.start
+            if not follower.probing:
+                follower.next = max(follower.next, follower.match + 1)
+            elif reply.index >= follower.next - 1:  # else it answers a heartbeat about less than the probe
+                follower.next = follower.match + 1
+                # Who needs a snapshot is offered it with each heartbeat, and no faster.
+                follower.probing = follower.next <= self._log.start
             self._fill(name, follower)
         elif reply.index > follower.match and (not follower.probing or reply.index == follower.next - 1):
             # Skip all of the follower's entries that can't be equal (end of 5.3): ours whose term is past its hint's.
