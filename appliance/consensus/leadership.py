@@ -174,8 +174,8 @@ class Leadership:
         self.heartbeat_due = Monotonic(now + self._settings.heartbeat_interval_s)
         self.reads.send()
         for name, follower in self._followers.items():
-            behind = not follower.probing and follower.next > follower.match + 1
-            if behind and follower.match == follower.match_at_heartbeat:
+            behind = follower.next > follower.match + 1
+            if behind and not follower.probing and follower.match == follower.match_at_heartbeat:
                 follower.probing = True
                 follower.next = follower.match + 1
             follower.match_at_heartbeat = follower.match
@@ -213,13 +213,12 @@ class Leadership:
         follower.beat = max(follower.beat, reply.beat)
         if reply.accepted:
             follower.match = max(follower.match, reply.index)
-            if not follower.probing:
+            # Less than the probe asks about: the answer to a keep-alive, or to something late; the probe stands.
+            if not follower.probing or reply.index >= follower.next - 1:
                 follower.next = max(follower.next, follower.match + 1)
-            elif reply.index >= follower.next - 1:  # else it answers a heartbeat about less than the probe
-                follower.next = follower.match + 1
                 # Who needs a snapshot is offered it with each heartbeat, and no faster.
                 follower.probing = follower.next <= self._log.start
-            self._fill(name, follower)
+                self._fill(name, follower)
         elif reply.index > follower.match and (not follower.probing or reply.index == follower.next - 1):
             # Skip all of the follower's entries that can't be equal (end of 5.3): ours whose term is past its hint's.
             equal = self._log.last_up_to(reply.hint_index, reply.hint_term)
