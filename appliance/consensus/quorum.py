@@ -38,7 +38,7 @@ class Tally:
 
     @property
     def missing(self) -> frozenset[NodeName]:
-        """The voters that have not given their vote. Who refused a trial may grant it once it hears no leader either."""
+        """The voters that gave no vote. Who refused a trial may grant it later, when it hears no leader either."""
         return self._voters - self._granted
 
     @property
