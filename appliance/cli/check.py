@@ -7,7 +7,7 @@ import click
 
 from appliance.cli.options import config_option
 from appliance.datagrams import raftos_shim
-from appliance.datagrams.boot import read_secret
+from appliance.datagrams.secret import read_secret
 from appliance.node.config import load
 from appliance.pki.identity import NodeIdentity
 from appliance.words.errors import ConfigurationError, StateError

@@ -5,6 +5,8 @@ Safety rests on the caller carrying a ``Ready`` out in its order. See the packag
 
 import random
 
+from appliance.consensus.candidacy import Candidacy, Favourite
+from appliance.consensus.following import append
 from appliance.consensus.leadership import Leadership
 from appliance.consensus.log import Log
 from appliance.consensus.membership import Membership, Place, check_entries, encode_membership
@@ -22,7 +24,7 @@ from appliance.consensus.messages import (
     SnapshotOffer,
     TimeoutNow,
 )
-from appliance.consensus.quorum import Outcome, Tally
+from appliance.consensus.quorum import Outcome
 from appliance.consensus.ready import Fetch, Outbox, Ready, Role, RoleChange
 from appliance.consensus.snapshot import Kept, Snapshot
 from appliance.words.errors import OperatorError, RemoteError
@@ -70,8 +72,8 @@ class Raft:
         self._leader: NodeName | None = None
         self._leader_heard = now
         self._leadership: Leadership | None = None
-        self._tally: Tally | None = None
-        self._trial = False
+        self._candidacy: Candidacy | None = None
+        self._favourite = Favourite(node=node, log=self._log, settings=settings, now=now)
         self._abstain_until = now
         self._out = Outbox(hard_state)
         self._send = self._out.send
@@ -85,7 +87,7 @@ class Raft:
     def role(self) -> Role:
         if self._leadership is not None:
             return Role.LEADER
-        return Role.FOLLOWER if self._tally is None else Role.CANDIDATE
+        return Role.FOLLOWER if self._candidacy is None else Role.CANDIDATE
 
     @property
     def term(self) -> Term:
@@ -107,15 +109,11 @@ class Raft:
         return self._leadership is not None and self._log.term_at(self._log.commit) == self._term
 
     @property
-    def led_since(self) -> Monotonic | None:
-        """When this node became the leader; None if it is not."""
-        return None if self._leadership is None else self._leadership.since
-
-    @property
     def next_deadline(self) -> Monotonic:
         """When ``tick`` must be called, unless something happens before."""
         if self._leadership is None:
-            return self._election_due if self._may_stand else Monotonic(float("inf"))
+            due = self._election_due if self._candidacy is None else min(self._election_due, self._candidacy.ask_again)
+            return due if self._may_stand else Monotonic(float("inf"))
         deadlines = [self._leadership.heartbeat_due, self._leadership.quorum_lost_at]
         if self._leadership.handover is not None:
             deadlines.append(self._leadership.handover.deadline)
@@ -150,7 +148,12 @@ class Raft:
                     self._out.reads += self._leadership.on_reply(sender, message, now)
                     self._advance(now)
             case TimeoutNow():
-                if self._tally is None and message.term == self._term and sender == self._leader and self._may_stand:
+                if (
+                    self._candidacy is None
+                    and message.term == self._term
+                    and sender == self._leader
+                    and self._may_stand
+                ):
                     self._stand(now, trial=False, transfer=True)
 
     def tick(self, now: Monotonic) -> None:
@@ -158,15 +161,15 @@ class Raft:
         if self._leadership is None:
             if now >= self._election_due and self._may_stand:
                 self._stand(now, trial=True)
+            elif self._candidacy is not None and now >= self._candidacy.ask_again:
+                self._ask_for_votes(self._candidacy, now)
             return
         handover = self._leadership.handover
-        if now >= self._leadership.quorum_lost_at:
+        over = handover is not None and now >= handover.deadline
+        if now >= self._leadership.quorum_lost_at or (over and self._leadership.resigning):
             self._step_down(now)
-        elif handover is not None and now >= handover.deadline:
-            if handover.resign:
-                self._step_down(now)
-            else:
-                self._leadership.handover = None
+        elif over:
+            self._leadership.handover = None
         elif now >= self._leadership.heartbeat_due:
             self._leadership.heartbeat(now)
 
@@ -232,20 +235,14 @@ class Raft:
 
         Given up after an election timeout; the leader then goes on. Says whether a transfer began.
         """
-        if self._leadership is None or self._leadership.handover is not None:
-            return False
-        return self._leadership.hand_over(now, target, resign=False)
+        return self._leadership is not None and self._leadership.transfer(now, target)
 
     def resign(self, now: Monotonic) -> bool:
         """Hand leadership over, or else step down after an election timeout; do not stand again for a while.
 
         False if this node does not lead, or is the only one.
         """
-        if self._leadership is None:
-            return False
-        handover = self._leadership.handover
-        resigning = handover is not None and handover.resign
-        return resigning or self._leadership.hand_over(now, None, resign=True)
+        return self._leadership is not None and self._leadership.resign(now)
 
     def keep_alive(self) -> list[tuple[NodeName, Message]]:
         """Return heartbeats that a leader may send while a ``Ready`` is still being made durable.
@@ -290,6 +287,9 @@ class Raft:
         up_to_date = self._log.is_up_to_date(message.last_index, message.last_term)
         if message.pre_vote:
             granted = message.term > self._term and up_to_date and not self._hears_leader(now)
+            granted = granted and self._favourite.allows(sender, now)
+            if granted:
+                self._favourite.choose(sender, now)
             self._send(sender, RequestVoteReply(message.term if granted else self._term, True, granted))
             return
         granted = message.term == self._term and up_to_date and self._voted_for in {None, sender}
@@ -299,37 +299,39 @@ class Raft:
         self._send(sender, RequestVoteReply(self._term, False, granted))
 
     def _on_vote(self, sender: NodeName, message: RequestVoteReply, now: Monotonic) -> None:
-        expected = self._term + 1 if message.pre_vote and message.granted else self._term
-        if self._tally is not None and message.pre_vote == self._trial and message.term == expected:
-            self._tally.record(sender, message.granted)
-            self._judge(now)
+        if self._candidacy is not None:
+            self._candidacy.take(sender, message)
+            self._judge(self._candidacy, now)
 
     def _stand(self, now: Monotonic, *, trial: bool, transfer: bool = False) -> None:
         """Stand for election; a trial first asks whether it could be won, and disturbs nobody (PreVote)."""
-        if not trial:
+        if trial:
+            self._favourite.choose(self._node, now)
+        else:
             self._term, self._voted_for = self._term + 1, self._node
         self._leader = None
-        self._trial = trial
-        self._tally = Tally(self._log.membership.voters)
-        self._tally.record(self._node, True)
+        candidacy = self._candidacy = Candidacy(
+            self._node, self._term + trial, self._log, self._settings, trial=trial, transfer=transfer, now=now
+        )
         self._wait(now)
         self._note()
-        term = self._term + 1 if trial else self._term
-        for peer in sorted(self._log.membership.voters.keys() - {self._node}):
-            self._send(peer, RequestVote(term, self._log.last_index, self._log.last_term, trial, transfer))
-        self._judge(now)
+        self._ask_for_votes(candidacy, now)
+        self._judge(candidacy, now)
 
-    def _judge(self, now: Monotonic) -> None:
-        assert self._tally is not None  # noqa: S101 - only called in an election
-        if self._tally.outcome is Outcome.LOST:
+    def _ask_for_votes(self, candidacy: Candidacy, now: Monotonic) -> None:
+        for voter, request in candidacy.ask(now):
+            self._send(voter, request)
+
+    def _judge(self, candidacy: Candidacy, now: Monotonic) -> None:
+        if candidacy.outcome is Outcome.LOST:
             self._become_follower(self._term, None, now)
-        elif self._tally.outcome is Outcome.WON and self._trial:
+        elif candidacy.outcome is Outcome.WON and candidacy.trial:
             self._stand(now, trial=False)
-        elif self._tally.outcome is Outcome.WON:
+        elif candidacy.outcome is Outcome.WON:
             self._become_leader(now)
 
     def _become_leader(self, now: Monotonic) -> None:
-        self._tally = None
+        self._candidacy = None
         self._leader = self._node
         log = self._log
         self._leadership = Leadership(
@@ -349,13 +351,13 @@ class Raft:
             self._term, self._voted_for = term, None
         if self._leadership is not None:
             self._step_down(now)
-        self._tally = None
+        self._candidacy = None
         self._leader = leader
         self._note()
 
     def _step_down(self, now: Monotonic) -> None:
         assert self._leadership is not None  # noqa: S101 - only a leader steps down
-        if self._leadership.handover is not None and self._leadership.handover.resign:
+        if self._leadership.resigning:
             self._abstain_until = Monotonic(now + ABSTENTION * self._settings.election_timeout_s)
         self._out.reads += self._leadership.reads.lost()
         self._leadership = None
@@ -371,7 +373,7 @@ class Raft:
         start = max(now, self._abstain_until)
         self._election_due = Monotonic(start + spread * self._settings.election_timeout_s)
 
-    # --- a follower's log (paper, 5.3) --------------------------------------------------------------------------------
+    # --- following and leading ----------------------------------------------------------------------------------------
 
     def _on_leader(self, sender: NodeName, message: AppendEntries | SnapshotOffer, now: Monotonic) -> None:
         if message.term < self._term:
@@ -383,25 +385,8 @@ class Raft:
         self._leader_heard = now
         self._wait(now)
         if isinstance(message, AppendEntries):
-            self._on_append(sender, message)
-        else:
-            self._on_offer(sender, message)
-
-    def _on_append(self, sender: NodeName, message: AppendEntries) -> None:
-        log, previous = self._log, message.previous_index
-        # What is left out before the start is committed, so the leader's log has it too.
-        if previous >= log.start and log.term_at(previous) != message.previous_term:
-            hint = log.last_up_to(min(previous, log.last_index), message.previous_term)
-            hint_term = log.term_at(hint) or 0
-            self._send(sender, AppendEntriesReply(self._term, False, previous, hint, hint_term, message.beat))
+            self._send(sender, append(self._log, message, self._term))
             return
-        agreed = log.merge(previous, message.entries)
-        if agreed is None:
-            raise RemoteError("entries that differ from the committed ones")
-        log.advance(min(message.commit, agreed))
-        self._send(sender, AppendEntriesReply(self._term, True, agreed, beat=message.beat))
-
-    def _on_offer(self, sender: NodeName, message: SnapshotOffer) -> None:
         if message.index > self._log.commit:
             self._out.fetch = Fetch(sender, message.index)
         # All that is committed here is in the leader's log too, and durable here (leader completeness).

@@ -174,7 +174,8 @@ class Leadership:
         self.heartbeat_due = Monotonic(now + self._settings.heartbeat_interval_s)
         self.reads.send()
         for name, follower in self._followers.items():
-            if follower.next > follower.match + 1 and follower.match == follower.match_at_heartbeat:
+            behind = not follower.probing and follower.next > follower.match + 1
+            if behind and follower.match == follower.match_at_heartbeat:
                 follower.probing = True
                 follower.next = follower.match + 1
             follower.match_at_heartbeat = follower.match
@@ -194,10 +195,9 @@ class Leadership:
         return [(name, self._empty(follower, 0)) for name, follower in self._followers.items()]
 
     def _empty(self, follower: Follower, beat: Index) -> Message:
-        term = self._log.term_at(follower.match)
-        if term is None:
-            return SnapshotOffer(self._term, self._log.start, beat)
-        return AppendEntries(self._term, follower.match, term, self._log.commit, (), beat)
+        """Return a heartbeat about what the follower has acknowledged, or about what every follower should have."""
+        previous = max(follower.match, self._log.start)
+        return AppendEntries(self._term, previous, self._log.term_at(previous) or 0, self._log.commit, (), beat)
 
     def on_reply(self, name: NodeName, reply: AppendEntriesReply, now: Monotonic) -> list[Read]:
         """Take in a follower's answer of this term; return the reads that it confirms.
@@ -213,9 +213,12 @@ class Leadership:
         follower.beat = max(follower.beat, reply.beat)
         if reply.accepted:
             follower.match = max(follower.match, reply.index)
-            follower.next = follower.match + 1 if follower.probing else max(follower.next, follower.match + 1)
-            # Who needs a snapshot is offered it with each heartbeat, and no faster.
-            follower.probing = follower.next <= self._log.start
+            if not follower.probing:
+                follower.next = max(follower.next, follower.match + 1)
+            elif reply.index >= follower.next - 1:  # else it answers a heartbeat about less than the probe
+                follower.next = follower.match + 1
+                # Who needs a snapshot is offered it with each heartbeat, and no faster.
+                follower.probing = follower.next <= self._log.start
             self._fill(name, follower)
         elif reply.index > follower.match and (not follower.probing or reply.index == follower.next - 1):
             # Skip all of the follower's entries that can't be equal (end of 5.3): ours whose term is past its hint's.
@@ -250,8 +253,20 @@ class Leadership:
 
     # --- handing over (thesis, 3.10) ----------------------------------------------------------------------------------
 
-    def hand_over(self, now: Monotonic, target: NodeName | None, *, resign: bool) -> bool:
+    @property
+    def resigning(self) -> bool:
+        """Whether this leader steps down in any case."""
+        return self.handover is not None and self.handover.resign
+
+    def transfer(self, now: Monotonic, target: NodeName | None) -> bool:
         """Begin a transfer; without a target to the fit follower that has led least. Say whether one began."""
+        return self.handover is None and self._hand_over(now, target, resign=False)
+
+    def resign(self, now: Monotonic) -> bool:
+        """Begin to resign, unless that has begun; say whether it has."""
+        return self.resigning or self._hand_over(now, None, resign=True)
+
+    def _hand_over(self, now: Monotonic, target: NodeName | None, *, resign: bool) -> bool:
         others = self._log.membership.voters.keys() - {self._node}
         if target is not None and target not in others:
             return False

@@ -36,6 +36,11 @@ class Tally:
             (self._granted if granted else self._refused).add(voter)
 
     @property
+    def unheard(self) -> frozenset[NodeName]:
+        """The voters that have not answered."""
+        return self._voters - self._granted - self._refused
+
+    @property
     def outcome(self) -> Outcome:
         """Won by a majority of all voters; lost once too few are left to reach it."""
         needed = majority(len(self._voters))

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import secrets
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ from appliance.consensus.messages import ENTRY_LIMIT, Index, Message, Ping, Requ
 from appliance.consensus.ready import Fetch, Ready, Role, RoleChange
 from appliance.consensus.snapshot import decode_snapshot, encode_snapshot
 from appliance.datagrams.application import Application
-from appliance.datagrams.boot import next_boot
 from appliance.datagrams.liveness import Liveness
 from appliance.datagrams.places import members_of, membership_of, place_of
 from appliance.datagrams.questions import Questions
@@ -47,7 +47,6 @@ class Status:
     Attributes:
         first_index: the first entry that is in the log still, and not only in a snapshot.
         settled: this node leads, and its no-op is committed: it may act as the leader.
-        led_since: None unless this node leads.
         membership: the latest in the log, committed or not.
         turns: how often each member has led.
     """
@@ -59,7 +58,6 @@ class Status:
     last_index: Index
     first_index: Index
     settled: bool
-    led_since: Monotonic | None
     membership: Membership
     turns: dict[NodeName, int]
 
@@ -120,7 +118,6 @@ class ConsensusDriver:
             self._writer = stack.enter_context(ThreadPoolExecutor(1, "consensus log"))
             self._log = await loop.run_in_executor(self._writer, ConsensusLog, self._folder)
             stack.push_async_callback(loop.run_in_executor, self._writer, self._log.close)
-            boot = await loop.run_in_executor(self._writer, next_boot, self._folder / "boot")
             now = self._clock()
             self._liveness = Liveness(self._cluster.members.keys() - {self._me}, now)
             self._raft = Raft(
@@ -137,9 +134,9 @@ class ConsensusDriver:
                     cluster=self._cluster,
                     me=self._me,
                     secret=self._secret,
-                    boot=boot,
                     on_message=self._on_message,
                     clock=self._clock,
+                    random=secrets.token_bytes,
                 )
             )
             self._task = asyncio.create_task(self._run(), name="consensus")
@@ -251,7 +248,6 @@ class ConsensusDriver:
             last_index=log.last_index,
             first_index=log.start + 1,
             settled=raft.settled,
-            led_since=raft.led_since,
             membership=log.membership,
             turns={node: log.ledger.turns.get(node, 0) for node in sorted(log.membership.names)},
         )

@@ -43,8 +43,13 @@ def load() -> Any:
 class JsonSerializer:
     """For its log and datagrams. A line of JSON holds no newline, by which its log tells entries apart."""
 
-    pack = staticmethod(msgspec.json.encode)
-    unpack = staticmethod(msgspec.json.decode)
+    @staticmethod
+    def pack(data: object) -> bytes:
+        return msgspec.json.encode(data)
+
+    @staticmethod
+    def unpack(data: bytes) -> Any:
+        return msgspec.json.decode(data)
 
 
 @dataclass(frozen=True, slots=True)

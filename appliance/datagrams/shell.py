@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
-from appliance.datagrams.sealing import Refusal, RefusedError, Sealer
+from appliance.datagrams.association import Association
+from appliance.datagrams.sealing import Refusal, RefusedError, parse, tag_of
 from appliance.words.clock import Clock
 from appliance.words.errors import OperatorError
 from appliance.words.ids import Monotonic, NodeName
+from appliance.words.random import RandomBytes
 from appliance.words.settings import Cluster, Member
 
 OnMessage = Callable[[NodeName, bytes], None]
@@ -32,7 +34,7 @@ class Datagrams(asyncio.DatagramProtocol):
     """The consensus port of one node; an async context manager.
 
     Args:
-        boot: from ``next_boot``; larger at each start.
+        random: makes this start of the node one that no other was (``association``).
         on_message: called on the event loop with a peer and what it sent, authentic and new.
 
     Attributes:
@@ -42,22 +44,35 @@ class Datagrams(asyncio.DatagramProtocol):
     """
 
     def __init__(
-        self, *, cluster: Cluster, me: NodeName, secret: bytes, boot: int, on_message: OnMessage, clock: Clock
+        self,
+        *,
+        cluster: Cluster,
+        me: NodeName,
+        secret: bytes,
+        on_message: OnMessage,
+        clock: Clock,
+        random: RandomBytes,
     ) -> None:
-        peers = sorted(set(cluster.members) - {me})
         self.refused: Counter[tuple[NodeName | None, Refusal]] = Counter()
         self._members = dict(cluster.members)
         self._me = me
-        self._sealer = Sealer(cluster=cluster.name, me=me, peers=peers, secret=secret, boot=boot)
+        self._cluster = cluster.name
+        self._secret = secret
+        self._random = random
         self._on_message = on_message
         self._clock = clock
-        self._addresses: dict[NodeName, tuple[Any, ...] | None] = dict.fromkeys(peers)
+        self._associations: dict[NodeName, Association] = {}
+        self._senders: dict[bytes, NodeName] = {}
+        self._addresses: dict[NodeName, tuple[Any, ...] | None] = {}
         self._logged: dict[_About, Monotonic] = {}
         self._transport: asyncio.DatagramTransport | None = None
         self._family = socket.AF_UNSPEC
         self._paused = False
         self._failing = asyncio.Event()
+        self._closed = asyncio.Event()
         self._resolver: asyncio.Task[None] | None = None
+        self._lookups: set[asyncio.Task[None]] = set()
+        self.set_members(cluster.members)
 
     async def __aenter__(self) -> "Datagrams":
         loop = asyncio.get_running_loop()
@@ -81,43 +96,77 @@ class Datagrams(asyncio.DatagramProtocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._resolver is not None:
-            self._resolver.cancel()
-            await asyncio.gather(self._resolver, return_exceptions=True)
+            tasks = [self._resolver, *self._lookups]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         if self._transport is not None:
             self._transport.close()
+            await self._closed.wait()
             self._transport = None
 
     def set_members(self, members: Mapping[NodeName, Member]) -> None:
         """Talk to these from now on, and to nobody else."""
-        peers = members.keys() - {self._me}
-        if any(peer not in self._addresses for peer in peers):
-            self._failing.set()
+        peers = sorted(members.keys() - {self._me})
+        fresh = [peer for peer in peers if peer not in self._addresses]
         self._members = dict(members)
-        self._addresses = {peer: self._addresses.get(peer) for peer in sorted(peers)}
-        self._sealer.set_peers(peers)
+        self._addresses = {peer: self._addresses.get(peer) for peer in peers}
+        if self._transport is not None:
+            for peer in fresh:
+                lookup = asyncio.get_running_loop().create_task(self._resolve_one(peer))
+                self._lookups.add(lookup)
+                lookup.add_done_callback(self._lookups.discard)
+        self._associations = {peer: self._associations.get(peer) or self._associate(peer) for peer in peers}
+        self._senders = {tag_of(peer): peer for peer in peers}
+
+    def _associate(self, peer: NodeName) -> Association:
+        return Association(cluster=self._cluster, me=self._me, peer=peer, secret=self._secret, random=self._random)
 
     def send(self, peer: NodeName, content: bytes) -> None:
-        """Send to a peer; like any datagram it may be lost, and is while the peer's host is unknown."""
-        address = self._addresses.get(peer)
+        """Send to a peer; like any datagram it may be lost, and is while the two have not met."""
+        association = self._associations.get(peer)
+        if association is not None and self._transport is not None and not self._paused:
+            datagram = association.seal(content, self._clock())
+            self._throw(peer, association, datagram)
+
+    def _throw(self, peer: NodeName, association: Association, datagram: bytes | None = None) -> None:
+        """Send a datagram, after what the association has to say for itself."""
+        datagrams, association.outbox = association.outbox, []
+        datagrams += [] if datagram is None else [datagram]
+        address = self._addresses[peer]
         if address is None:
             self._failing.set()
-        elif self._transport is not None and not self._paused:
-            self._transport.sendto(self._sealer.seal(peer, content), address)
+        elif self._transport is not None:
+            for each in datagrams:
+                self._transport.sendto(each, address)
 
     # --- asyncio.DatagramProtocol -------------------------------------------------------------------------------------
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
         """Open a datagram, and hand it on."""
         try:
-            sender, content = self._sealer.open(data)
+            header, ciphertext = parse(data)
+            sender = self._senders.get(header.tag)
+            if sender is None:
+                raise RefusedError(Refusal.UNKNOWN_SENDER, None)
+            association = self._associations[sender]
+            try:
+                content = association.open(header, ciphertext, self._clock())
+            finally:
+                self._throw(sender, association)
         except RefusedError as refused:
             self.complain(refused.sender, refused.refusal, str(addr[0]))
             return
-        self._on_message(sender, content)
+        if content is not None:
+            self._on_message(sender, content)
 
     def error_received(self, exc: Exception) -> None:  # noqa: ARG002 - asyncio passes it by name
         """A datagram did not get there (ICMP, or no route). Its peer is down or has moved: look the hosts up again."""
         self._failing.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """The port is free again."""
+        self._closed.set()
 
     def pause_writing(self) -> None:
         """The socket takes no more. Until it does, datagrams are dropped: late ones are of no use to consensus."""
@@ -127,9 +176,12 @@ class Datagrams(asyncio.DatagramProtocol):
         self._paused = False
 
     def complain(self, peer: NodeName | None, refusal: Refusal, host: str | None = None) -> None:
-        """Count something refused, and log it at most once a minute for each peer and reason."""
+        """Count something refused, and log it at most once a minute for each peer and reason.
+
+        What was on its way when one side started is no news.
+        """
         self.refused[peer, refusal] += 1
-        if self._may_log((peer, refusal)):
+        if refusal is not Refusal.STALE and self._may_log((peer, refusal)):
             member = None if peer is None else self._members.get(peer)
             where = host or ("unknown" if member is None else member.host)
             source = f"{peer} ({where})" if peer is not None else where

@@ -13,9 +13,9 @@ from typing import Any
 from appliance import __version__
 from appliance.consensus.messages import Entry
 from appliance.consensus.ready import Role
-from appliance.datagrams.boot import read_secret
 from appliance.datagrams.driver import ConsensusDriver
 from appliance.datagrams.raftos_engine import RaftosEngine
+from appliance.datagrams.secret import read_secret
 from appliance.envelopes.pool import KeyPool
 from appliance.mesh.mesh import Mesh
 from appliance.mesh.throttle import Throttle

@@ -47,7 +47,6 @@ MAY = {
 
 NEIGHBOURS = {
     # Whole files, durable and atomic: the one way to write, so that no shell invents a second one (invariant 9).
-    ("datagrams", "storage.files"),
     ("training", "storage.files"),
     # Secrets are read by one function, which refuses a file that others may read too.
     ("datagrams", "storage.guarded"),

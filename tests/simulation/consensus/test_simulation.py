@@ -5,7 +5,9 @@ import statistics
 
 import pytest
 
+from appliance.words.settings import Consensus
 from tests.simulation.consensus import chaos
+from tests.simulation.consensus.timing import failover
 from tests.simulation.consensus.world import Faults, World
 
 SEEDS = int(os.environ.get("SEEDS", "1000"))
@@ -19,30 +21,11 @@ def test_histories_hold(group: int) -> None:
         chaos.run(seed)
 
 
-def failover(seed: int, faults: Faults) -> float:
-    """Return the virtual seconds from a leader's death to a new leader that may act."""
-    world = World(seed, 5)
-    world.faults = faults
-
-    def settled() -> bool:
-        leader = world.leader()
-        return leader is not None and world.raft(leader).settled
-
-    assert world.run_till(settled, 10.0)
-    world.run_until(world.now + 1.0)
-    leader = world.leader()
-    assert leader is not None
-    world.crash(leader)
-    start = world.now
-    assert world.run_till(settled, 10.0)
-    return world.now - start
-
-
 @pytest.mark.parametrize(
     "faults", [Faults(), Faults(loss=0.02, delay=0.05, disk=0.005)], ids=["LAN", "50 ms and 2 % loss"]
 )
 def test_a_new_leader_within_a_second(faults: Faults) -> None:
-    times = [failover(seed, faults) for seed in range(60)]
+    times = [failover(seed, Consensus(), faults) for seed in range(60)]
     print(f"median {statistics.median(times):.2f} s, worst {max(times):.2f} s")
     assert statistics.median(times) <= 1.0
     assert statistics.quantiles(times, n=10)[-1] <= 2.0

@@ -2,6 +2,7 @@
 
 import pytest
 
+from appliance.consensus.candidacy import FAVOUR
 from appliance.consensus.core import Raft
 from appliance.consensus.messages import AppendEntries, Entry, HardState, RequestVote, RequestVoteReply
 from appliance.consensus.quorum import Outcome, Tally, majority, reached_by_majority
@@ -97,10 +98,47 @@ def test_pre_votes_raise_no_term_and_bind_nobody() -> None:
     """Thesis, 9.6."""
     raft = core("a", 3)
     raft.step("b", RequestVote(7, 0, 0, True, False), T0)
-    raft.step("c", RequestVote(7, 0, 0, True, False), T0)
+    raft.step("b", RequestVote(7, 0, 0, True, False), T0)
     ready = raft.ready()
     assert ready.hard_state is None
     assert [message for _, message in ready.messages] == [RequestVoteReply(7, True, True)] * 2
+    raft.step("c", RequestVote(7, 0, 0, False, False), T0)
+    assert replies(raft) == [RequestVoteReply(7, False, True)]
+
+
+def test_trials_are_granted_to_one_at_a_time() -> None:
+    """Two that win their trials at once split the votes, and nobody leads for another timeout."""
+    raft = core("a", 5)
+    for sender, seconds, granted in [
+        ("c", 0.0, True),
+        ("b", 0.1, False),
+        ("c", 0.2, True),
+        ("b", 0.2 + FAVOUR * TIMEOUT, True),
+        ("c", 0.2 + FAVOUR * TIMEOUT, False),
+    ]:
+        raft.step(sender, RequestVote(1, 0, 0, True, False), Monotonic(seconds))
+        assert [reply.granted for reply in replies(raft)] == [granted]
+
+
+@pytest.mark.parametrize(("sender", "gives_way"), [("a", True), ("c", False)])
+def test_of_two_that_try_at_once_one_gives_way(sender: str, gives_way: bool) -> None:
+    """To who has led less; of equals to the first by name. So it is never both, nor neither."""
+    raft = core("b", 5)
+    raft.tick(raft.next_deadline)
+    raft.ready()
+    raft.step(sender, RequestVote(1, 0, 0, True, False), T0)
+    assert [reply.granted for reply in replies(raft)] == [gives_way]
+
+
+def test_who_has_not_answered_is_asked_again() -> None:
+    raft = core("a", 3)
+    raft.tick(raft.next_deadline)
+    now = raft.next_deadline
+    assert len(raft.ready().messages) == 2
+    raft.step("b", RequestVoteReply(0, True, False), T0)
+    raft.tick(now)
+    assert [to for to, _ in raft.ready().messages] == ["c"]
+    assert raft.next_deadline > now
 
 
 def test_a_cut_off_node_disturbs_nobody_when_it_comes_back() -> None:

@@ -3,7 +3,6 @@
 from appliance.consensus.core import ABSTENTION
 from appliance.consensus.messages import TimeoutNow
 from appliance.consensus.ready import Role
-from appliance.words.ids import Monotonic
 from tests.unit.consensus.bench import TIMEOUT, led
 
 
@@ -102,4 +101,3 @@ def test_a_restart_keeps_the_turns() -> None:
     bench.nodes["a"].transfer(bench.now)
     bench.settle()
     assert bench.nodes["c"].log.ledger.turns == {"a": 1, "b": 1}
-    assert bench.nodes["b"].led_since == Monotonic(bench.now)

@@ -32,7 +32,7 @@ async def test_a_node_joins_catches_up_by_snapshot_and_leaves(tmp_path: Path) ->
         await leader.driver.add("node3", member)
         await until(lambda: "node3" in leader.driver.status().membership.voters)
         await until(lambda: joined.data == leader.data)
-        assert joined.restored == 1
+        assert joined.restored >= 1
         await until(lambda: all("node3" in node.members for node in cluster.nodes.values()))
         with pytest.raises(OperatorError, match="a member of the cluster already"):
             await leader.driver.add("node3", member)
@@ -50,7 +50,7 @@ async def test_a_node_far_behind_gets_a_snapshot_and_a_restart_begins_with_it(tm
         await fill(leader, 100)
         again = await cluster.start(behind)
         await until(lambda: again.data == leader.data)
-        assert again.restored == 1
+        assert again.restored >= 1
         await cluster.stop(behind)
         with ConsensusLog(tmp_path / behind) as log:
             assert log.kept.snapshot is not None

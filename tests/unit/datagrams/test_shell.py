@@ -2,12 +2,14 @@
 
 import contextlib
 import logging
+import secrets
 import socket
 from collections.abc import AsyncIterator
 
 import pytest
 
-from appliance.datagrams.sealing import Refusal, Sealer
+from appliance.datagrams.association import Association
+from appliance.datagrams.sealing import Refusal, parse
 from appliance.datagrams.shell import LOG_EVERY, Datagrams
 from appliance.words.errors import OperatorError
 from appliance.words.ids import Monotonic, NodeName
@@ -28,7 +30,7 @@ class Receiver:
             cluster=cluster,
             me="node0",
             secret=SECRET,
-            boot=1,
+            random=secrets.token_bytes,
             on_message=lambda sender, content: self.came.append((sender, content)),
             clock=lambda: Monotonic(self.now),
         )
@@ -41,21 +43,70 @@ async def receiver() -> AsyncIterator[Receiver]:
         yield receiver
 
 
+class Peer:
+    """node1, or who says so: a socket on its port, and its side of the association."""
+
+    def __init__(self, receiver: Receiver, name: NodeName = "node1", secret: bytes = SECRET) -> None:
+        self._receiver = receiver
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", receiver.cluster.members["node1"].consensus_port))
+        self._socket.setblocking(False)
+        self._side = Association(cluster="test", me=name, peer="node0", secret=secret, random=secrets.token_bytes)
+
+    def __enter__(self) -> "Peer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def throw(self, *datagrams: bytes) -> None:
+        for datagram in datagrams:
+            self._socket.sendto(datagram, ("127.0.0.1", self._receiver.cluster.members["node0"].consensus_port))
+
+    def seal(self, content: bytes) -> bytes | None:
+        """Take in what came; return a datagram if the two have met."""
+        now = Monotonic(self._receiver.now)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._side.open(*parse(self._socket.recv(2000)), now)
+        self._receiver.now += 0.1
+        datagram = self._side.seal(content, now)
+        self.throw(*self._side.outbox)
+        self._side.outbox = []
+        return datagram
+
+    async def meet(self, content: bytes) -> bytes:
+        """Return a datagram that the receiver will take."""
+        found: list[bytes] = []
+
+        def sealed() -> bool:
+            datagram = self.seal(content)
+            found.extend([] if datagram is None else [datagram])
+            return bool(found)
+
+        await until(sealed)
+        return found[0]
+
+
 def throw(cluster: Cluster, *datagrams: bytes) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         for datagram in datagrams:
             sender.sendto(datagram, ("127.0.0.1", cluster.members["node0"].consensus_port))
 
 
-def sealer(me: NodeName = "node1", secret: bytes = SECRET) -> Sealer:
-    return Sealer(cluster="test", me=me, peers=["node0"], secret=secret, boot=1)
+def hello(receiver: Receiver, name: NodeName = "node1", secret: bytes = SECRET) -> bytes:
+    """Return what a node says first."""
+    side = Association(cluster="test", me=name, peer="node0", secret=secret, random=secrets.token_bytes)
+    side.seal(b"", Monotonic(receiver.now))
+    return side.outbox[0]
 
 
 async def test_what_is_refused_is_counted_by_reason(receiver: Receiver) -> None:
-    good = sealer().seal("node0", b"good")
-    wrong = sealer(secret=bytes(32)).seal("node0", b"wrong")
-    throw(receiver.cluster, b"", b"garbage", bytes(60_000), wrong, sealer("stranger").seal("node0", b"x"), good, good)
-    await until(lambda: receiver.datagrams.refused.total() == 6)
+    wrong, stranger = hello(receiver, secret=bytes(32)), hello(receiver, "stranger")
+    with Peer(receiver) as peer:
+        good = await peer.meet(b"good")
+        peer.throw(b"", b"garbage", bytes(60_000), wrong, stranger, good, good)
+        await until(lambda: receiver.datagrams.refused.total() == 6)
     assert receiver.came == [("node1", b"good")]
     assert receiver.datagrams.refused == {
         (None, Refusal.GARBAGE): 3,
@@ -65,11 +116,34 @@ async def test_what_is_refused_is_counted_by_reason(receiver: Receiver) -> None:
     }
 
 
+async def test_a_recording_is_worth_nothing_after_a_restart(
+    receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    with Peer(receiver) as peer:
+        recorded = await peer.meet(b"recorded")
+        await receiver.datagrams.__aexit__(None, None, None)
+        again = Receiver(receiver.cluster)
+        async with again.datagrams:
+            peer.throw(recorded)
+            await until(lambda: again.datagrams.refused.total() == 1)
+            assert again.came == []
+            assert again.datagrams.refused == {("node1", Refusal.STALE): 1}
+
+            def arrived() -> bool:
+                datagram = peer.seal(b"fresh")
+                peer.throw(*([] if datagram is None else [datagram]))
+                return ("node1", b"fresh") in again.came
+
+            await until(arrived)
+    assert not caplog.messages, "a restart is no news"
+
+
 async def test_a_reason_is_told_once_a_minute(receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     for expected in (1, 1, 2):
         count = receiver.datagrams.refused.total()
-        throw(receiver.cluster, sealer(secret=bytes(32)).seal("node0", b"x"))
+        throw(receiver.cluster, hello(receiver, secret=bytes(32)))
         await until(lambda count=count: receiver.datagrams.refused.total() > count)  # type: ignore[misc]
         assert len(caplog.messages) == expected
         receiver.now += LOG_EVERY / 2
@@ -81,8 +155,9 @@ async def test_a_reason_is_told_once_a_minute(receiver: Receiver, caplog: pytest
 async def test_a_closed_port_ends_nothing(receiver: Receiver) -> None:
     for _ in range(50):
         receiver.datagrams.send("node1", b"nobody hears")
-    throw(receiver.cluster, sealer().seal("node0", b"alive"))
-    await until(lambda: receiver.came == [("node1", b"alive")])
+    with Peer(receiver) as peer:
+        peer.throw(await peer.meet(b"alive"))
+        await until(lambda: receiver.came == [("node1", b"alive")])
 
 
 async def test_a_port_in_use_names_the_key(receiver: Receiver) -> None:
@@ -113,6 +188,7 @@ async def test_a_host_that_is_not_found_is_looked_up_again(
             monkeypatch.setattr(socket, "getaddrinfo", found_now)
 
             def arrived() -> bool:
+                receiver.now += 0.1
                 receiver.datagrams.send("node1", b"found")
                 with contextlib.suppress(BlockingIOError):
                     return bool(peer.recv(2000))

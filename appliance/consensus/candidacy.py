@@ -1,0 +1,77 @@
+"""Standing for election (paper, 5.2), and the trial before it (PreVote; thesis, 9.6)."""
+
+from appliance.consensus.log import Log
+from appliance.consensus.messages import RequestVote, RequestVoteReply
+from appliance.consensus.quorum import Outcome, Tally
+from appliance.words.ids import Monotonic, NodeName, Term
+from appliance.words.settings import Consensus
+
+FAVOUR = 0.5
+"""Election timeouts for which a node grants trials to one candidate only."""
+
+
+class Candidacy:
+    """One election in which a node stands.
+
+    Args:
+        term: the one that it stands in; in a trial, the one that it would stand in.
+        trial: asks whether the election could be won, and disturbs nobody.
+        transfer: the leader itself wants this election (thesis, 3.10).
+
+    Attributes:
+        ask_again: when to ask those that have not answered, for datagrams get lost.
+    """
+
+    def __init__(
+        self, node: NodeName, term: Term, log: Log, settings: Consensus, *, trial: bool, transfer: bool, now: Monotonic
+    ) -> None:
+        self.trial = trial
+        self.ask_again = now
+        self._request = RequestVote(term, log.last_index, log.last_term, trial, transfer)
+        self._interval = settings.heartbeat_interval_s
+        self._tally = Tally(log.membership.voters)
+        self._tally.record(node, True)
+
+    def ask(self, now: Monotonic) -> list[tuple[NodeName, RequestVote]]:
+        """Return what to send to the voters that have not answered; at growing intervals, from a heartbeat's on."""
+        self.ask_again = Monotonic(now + self._interval)
+        self._interval *= 2
+        return [(voter, self._request) for voter in sorted(self._tally.unheard)]
+
+    def take(self, voter: NodeName, reply: RequestVoteReply) -> None:
+        """Count an answer, if it is one to this election; a refusal of a trial is in the voter's own term."""
+        expected = self._request.term if reply.granted or not self.trial else self._request.term - 1
+        if reply.pre_vote == self.trial and reply.term == expected:
+            self._tally.record(voter, reply.granted)
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the election stands."""
+        return self._tally.outcome
+
+
+class Favourite:
+    """Whose trial a node grants: one at a time, lest two win theirs at once and split the votes.
+
+    Binds nobody in earnest, so it can cost no safety; it ends by itself, so it can cost no liveness.
+    """
+
+    def __init__(self, *, node: NodeName, log: Log, settings: Consensus, now: Monotonic) -> None:
+        self._node = node
+        self._log = log
+        self._lasts = FAVOUR * settings.election_timeout_s
+        self._name: NodeName | None = None
+        self._until = now
+
+    def choose(self, name: NodeName, now: Monotonic) -> None:
+        """Favour a node for a while."""
+        self._name, self._until = name, Monotonic(now + self._lasts)
+
+    def allows(self, name: NodeName, now: Monotonic) -> bool:
+        """Say whether a node may be granted its trial; the first that asks, and who asks again.
+
+        A node that tries itself gives way to one that has led less, of equals to the first by name.
+        """
+        turns = self._log.ledger.turns
+        gives_way = self._name == self._node and (turns.get(name, 0), name) < (turns.get(self._node, 0), self._node)
+        return self._name in {None, name} or now >= self._until or gives_way
