@@ -100,7 +100,7 @@ class Leadership:
         voters = self._log.membership.voters
         return reached_by_majority([own if name == self._node else of(self._followers[name]) for name in voters])
 
-    def live_peers(self, now: Monotonic) -> frozenset[NodeName]:
+    def _live(self, now: Monotonic) -> frozenset[NodeName]:
         """Return the followers that answered within the last two election timeouts."""
         oldest = now - 2 * self._settings.election_timeout_s
         return frozenset(n for n, f in self._followers.items() if f.heard is not None and f.heard >= oldest)
@@ -114,7 +114,7 @@ class Leadership:
 
     def _caught_up(self, now: Monotonic) -> NodeName | None:
         """Return a live learner that has all that is committed, if there is one: it may vote (thesis, 4.2.1)."""
-        live = self.live_peers(now)
+        live = self._live(now)
         fit = (name for name in self._log.membership.learners if self._followers[name].match >= self._log.commit)
         return next((name for name in fit if name in live), None)
 
@@ -286,7 +286,7 @@ class Leadership:
 
     def _heir(self, now: Monotonic) -> NodeName | None:
         """Return the live voter with all committed entries that has led least; the first by name of equals."""
-        live = self.live_peers(now) & self._log.membership.voters.keys()
+        live = self._live(now) & self._log.membership.voters.keys()
         fit = [name for name in live if self._followers[name].match >= self._log.commit]
         turns = self._log.ledger.turns
         return min(fit, key=lambda name: (turns.get(name, 0), name), default=None)
