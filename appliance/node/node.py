@@ -14,6 +14,7 @@ from appliance import __version__
 from appliance.consensus.messages import Entry
 from appliance.consensus.ready import Role
 from appliance.datagrams.driver import ConsensusDriver
+from appliance.datagrams.places import members_of
 from appliance.datagrams.raftos_engine import RaftosEngine
 from appliance.datagrams.secret import read_secret
 from appliance.envelopes.pool import KeyPool
@@ -32,7 +33,7 @@ from appliance.node.shells import Shells
 from appliance.node.status import PeerWatch, status_of, summary, waits
 from appliance.node.worker import Worker
 from appliance.operator_api.server import operator_api
-from appliance.operator_api.views import NetworkView, Status, UpdateView
+from appliance.operator_api.views import MembersView, NetworkView, NewMember, Status, UpdateView
 from appliance.pki.identity import NodeIdentity
 from appliance.pki.statements import StatementVerifier
 from appliance.rounds.participant import FinishedUpdate
@@ -42,6 +43,7 @@ from appliance.systemd.notify import Notifier
 from appliance.training import datasets
 from appliance.training.trainer import Trainer
 from appliance.words.clock import Clock, system_clock
+from appliance.words.errors import OperatorError
 from appliance.words.ids import Digest, Monotonic, NodeName, Term
 from appliance.words.messages import MeshMessage, ResignWanted
 from appliance.words.models import GlobalModel
@@ -146,6 +148,31 @@ class Node:
         else:
             self._shells.mesh.send(leader, ResignWanted(term))
         return None
+
+    def members(self) -> MembersView:
+        """Return the nodes of the cluster, as the consensus log of this node says."""
+        membership, cluster = self._shells.consensus.status().membership, self._config.cluster
+        members = members_of(membership, cluster)
+        return MembersView(
+            {name: members[name] for name in membership.voters}, {name: members[name] for name in membership.learners}
+        )
+
+    async def add_member(self, new: NewMember) -> None:
+        """Let a node join, if this one leads; it votes by itself once it has caught up. Raises OperatorError."""
+        self._require_leading()
+        log.info("an operator adds %s (%s)", new.node, new.host)
+        await self._shells.consensus.add(new.node, Member(new.host, new.mesh_port, new.consensus_port))
+
+    async def remove_member(self, node: NodeName) -> None:
+        """Let a node leave, if this one leads; it may be this one. Raises OperatorError."""
+        self._require_leading()
+        log.info("an operator removes %s", node)
+        await self._shells.consensus.remove(node)
+
+    def _require_leading(self) -> None:
+        leader = self._core.leader
+        if leader != self._core.node:
+            raise OperatorError(f"{leader or 'nobody'} leads now; members are added and removed on the leader")
 
     # --- its life ----------------------------------------------------------------------------------------------------
 
@@ -355,6 +382,7 @@ def _engine(config: Config, secret: bytes, clock: Clock, relay: _Relay) -> Conse
         random=random.Random(secrets.randbits(128)),  # noqa: S311 - spreads elections, protects nothing
         clock=clock,
         application=relay,
+        joins=config.cluster.join,
     )
 
 
