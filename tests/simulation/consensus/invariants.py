@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from appliance.consensus.core import Raft
 from appliance.consensus.membership import Membership, membership_of
 from appliance.consensus.messages import Entry, HardState, Index, Message, RequestVoteReply
-from appliance.consensus.quorum import majority
 from appliance.consensus.ready import Ready, Role
 from appliance.words.ids import NodeName, Term
 from tests.simulation.consensus.disk import Disk
@@ -134,7 +133,7 @@ class Witness:
 
     def _on_majority(self, entry: Entry, membership: Membership) -> bool:
         holders = [name for name in membership.voters if self.disks[name].holds(entry)]
-        return len(holders) >= majority(len(membership.voters))
+        return _is_majority(len(holders), membership)
 
     def _require_majority(self, entry: Entry, membership: Membership) -> None:
         enough = self._on_majority(entry, membership)
@@ -150,8 +149,13 @@ class Witness:
         for name, disk in self.disks.items():
             voters = disk.membership.voters
             granted = sum(1 for voter in voters if ends[name] >= ends[voter])
-            safe = disk.holds(entry) or granted < majority(len(voters))
+            safe = disk.holds(entry) or not _is_majority(granted, disk.membership)
             require(safe, f"entry {entry.index} of term {entry.term} is committed, but {name} can win without it")
+
+
+def _is_majority(count: int, membership: Membership) -> bool:
+    """The witness counts for itself, lest it should be wrong together with those that it watches."""
+    return 2 * count > len(membership.voters)
 
 
 def require(holds: bool, otherwise: str) -> None:
