@@ -21,6 +21,10 @@ Log compaction is off in PySyncObj, so that its log has the length that the tabl
 whole log kept, too, and as it comes, with snapshots. Beside both stands what the machine itself takes: fdatasync of a
 small append, and a round trip of a datagram between two processes.
 
+``warnings`` counts the lines that the nodes logged. PySyncObj's are "truncating already-applied log entries ... state
+machine may have diverged": its followers cut off whatever they hold after the entry that a message follows on, also
+when it is the same as what the message brings again.
+
 JSON on standard output, a table on standard error.
 """
 
@@ -125,7 +129,8 @@ def measure(system: str, folder: Path, arguments: argparse.Namespace) -> dict[st
     for number, wanted in enumerate(arguments.lengths):
         home = folder / f"{system} {number}"
         home.mkdir()
-        with cluster(commands(system, home, arguments.pysyncobj)) as nodes:
+        said = home / "said"
+        with cluster(commands(system, home, arguments.pysyncobj), said) as nodes:
             leader = wait_for_leader(nodes)
             missing = max(0, wanted - leader.ask("length"))
             filling = leader.ask(f"throughput {missing} {arguments.in_flight}")
@@ -136,6 +141,7 @@ def measure(system: str, folder: Path, arguments: argparse.Namespace) -> dict[st
             "length": length,
             "latency": latency(seconds),
             "entries_per_s": round(arguments.entries / taken),
+            "warnings": len(said.read_text().splitlines()),
         }
         print(f"{system}: measured at {length} entries, which took {filling:.1f} s to commit", file=sys.stderr)
     return figures
@@ -182,13 +188,19 @@ def ours(name: str, ports: dict[str, int], folder: Path, *, compact: bool) -> li
 
 
 @contextlib.contextmanager
-def cluster(commands: Sequence[list[str]]) -> Iterator[list[BenchNode]]:
-    """Run a process for each command line, and leave none behind."""
+def cluster(commands: Sequence[list[str]], said: Path) -> Iterator[list[BenchNode]]:
+    """Run a process for each command line, and leave none behind; what they log goes to the file ``said``."""
     processes: list[subprocess.Popen[str]] = []
     try:
-        for command in commands:
-            processes.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        with said.open("a") as log:
+            for command in commands:
+                processes.append(
+                    subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
+                )
         yield [BenchNode(process) for process in processes]
+    except BaseException:
+        print(said.read_text(), end="", file=sys.stderr)
+        raise
     finally:
         for process in processes:
             process.kill()
@@ -217,17 +229,18 @@ def latency(seconds: Sequence[float]) -> dict[str, float]:
 
 def print_table(report: dict[str, Any], systems: Sequence[str]) -> None:
     """Print the figures for people."""
-    print(f"\n{'':22}{'log':>9}{'median ms':>12}{'p99 ms':>10}{'entries/s':>12}", file=sys.stderr)
+    print(f"\n{'':22}{'log':>9}{'median ms':>12}{'p99 ms':>10}{'entries/s':>12}{'warnings':>10}", file=sys.stderr)
     for name, figures in report["floors"].items():
-        print_row(name, "", figures, "")
+        print_row(name, "", figures, "", "")
     for system in systems:
         for figures in report[system].values():
-            print_row(system, figures["length"], figures["latency"], figures["entries_per_s"])
+            print_row(system, figures["length"], figures["latency"], figures["entries_per_s"], figures["warnings"])
 
 
-def print_row(name: str, length: object, figures: dict[str, float], rate: object) -> None:
+def print_row(name: str, length: object, figures: dict[str, float], rate: object, warnings: object) -> None:
     """Print one line of the table."""
-    print(f"{name:22}{length:>9}{figures['median_ms']:>12.3f}{figures['p99_ms']:>10.3f}{rate:>12}", file=sys.stderr)
+    latencies = f"{figures['median_ms']:>12.3f}{figures['p99_ms']:>10.3f}"
+    print(f"{name:22}{length:>9}{latencies}{rate:>12}{warnings:>10}", file=sys.stderr)
 
 
 if __name__ == "__main__":

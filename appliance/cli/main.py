@@ -8,6 +8,7 @@ from appliance import __version__
 from appliance.cli.check import check
 from appliance.cli.demo import demo
 from appliance.cli.init import init
+from appliance.cli.member import member
 from appliance.cli.pki import pki
 from appliance.cli.run import run
 from appliance.cli.status import resign, status
@@ -34,7 +35,7 @@ def main() -> None:
     """
 
 
-for command in (init, run, status, check, resign, demo, pki):
+for command in (init, run, status, check, resign, member, demo, pki):
     main.add_command(command)
 
 if __name__ == "__main__":

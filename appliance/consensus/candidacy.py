@@ -19,7 +19,7 @@ class Candidacy:
         transfer: the leader itself wants this election (thesis, 3.10).
 
     Attributes:
-        ask_again: when to ask those that have not answered, for datagrams get lost.
+        ask_again: when to ask once more, for datagrams get lost, and voters change their mind about a trial.
     """
 
     def __init__(
@@ -33,9 +33,10 @@ class Candidacy:
         self._tally.record(node, True)
 
     def ask(self, now: Monotonic) -> list[tuple[NodeName, RequestVote]]:
-        """Return what to send to the voters that have not answered."""
+        """Return what to send to the voters that have not given their vote; at growing intervals."""
         self.ask_again = Monotonic(now + self._interval)
-        return [(voter, self._request) for voter in sorted(self._tally.unheard)]
+        self._interval *= 2
+        return [(voter, self._request) for voter in sorted(self._tally.missing)]
 
     def take(self, voter: NodeName, reply: RequestVoteReply) -> None:
         """Count an answer, if it is one to this election; a refusal of a trial is in the voter's own term."""

@@ -119,10 +119,6 @@ class Raft:
             deadlines.append(self._leadership.handover.deadline)
         return min(deadlines)
 
-    def live_peers(self, now: Monotonic) -> frozenset[NodeName]:
-        """Return the followers that answered this leader within two election timeouts; empty if it leads no more."""
-        return frozenset() if self._leadership is None else self._leadership.live_peers(now)
-
     # --- what can happen ----------------------------------------------------------------------------------------------
 
     def step(self, sender: NodeName, message: Message, now: Monotonic) -> None:

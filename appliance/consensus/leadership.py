@@ -100,7 +100,7 @@ class Leadership:
         voters = self._log.membership.voters
         return reached_by_majority([own if name == self._node else of(self._followers[name]) for name in voters])
 
-    def live_peers(self, now: Monotonic) -> frozenset[NodeName]:
+    def _live(self, now: Monotonic) -> frozenset[NodeName]:
         """Return the followers that answered within the last two election timeouts."""
         oldest = now - 2 * self._settings.election_timeout_s
         return frozenset(n for n, f in self._followers.items() if f.heard is not None and f.heard >= oldest)
@@ -114,7 +114,7 @@ class Leadership:
 
     def _caught_up(self, now: Monotonic) -> NodeName | None:
         """Return a live learner that has all that is committed, if there is one: it may vote (thesis, 4.2.1)."""
-        live = self.live_peers(now)
+        live = self._live(now)
         fit = (name for name in self._log.membership.learners if self._followers[name].match >= self._log.commit)
         return next((name for name in fit if name in live), None)
 
@@ -195,10 +195,9 @@ class Leadership:
         return [(name, self._empty(follower, 0)) for name, follower in self._followers.items()]
 
     def _empty(self, follower: Follower, beat: Index) -> Message:
-        term = self._log.term_at(follower.match)
-        if term is None:
-            return SnapshotOffer(self._term, self._log.start, beat)
-        return AppendEntries(self._term, follower.match, term, self._log.commit, (), beat)
+        """Return a heartbeat about what the follower has acknowledged, or about what every follower should have."""
+        previous = max(follower.match, self._log.start)
+        return AppendEntries(self._term, previous, self._log.term_at(previous) or 0, self._log.commit, (), beat)
 
     def on_reply(self, name: NodeName, reply: AppendEntriesReply, now: Monotonic) -> list[Read]:
         """Take in a follower's answer of this term; return the reads that it confirms.
@@ -287,7 +286,7 @@ class Leadership:
 
     def _heir(self, now: Monotonic) -> NodeName | None:
         """Return the live voter with all committed entries that has led least; the first by name of equals."""
-        live = self.live_peers(now) & self._log.membership.voters.keys()
+        live = self._live(now) & self._log.membership.voters.keys()
         fit = [name for name in live if self._followers[name].match >= self._log.commit]
         turns = self._log.ledger.turns
         return min(fit, key=lambda name: (turns.get(name, 0), name), default=None)

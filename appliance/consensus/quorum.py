@@ -31,14 +31,15 @@ class Tally:
         self._refused: set[NodeName] = set()
 
     def record(self, voter: NodeName, granted: bool) -> None:
-        """Note one answer; a voter's first one stands, and who has no vote is not counted."""
-        if voter in self._voters and voter not in self._granted | self._refused:
+        """Note one answer; a vote once given stands, and who has no vote is not counted."""
+        if voter in self._voters and voter not in self._granted:
             (self._granted if granted else self._refused).add(voter)
+            self._refused -= self._granted
 
     @property
-    def unheard(self) -> frozenset[NodeName]:
-        """The voters that have not answered."""
-        return self._voters - self._granted - self._refused
+    def missing(self) -> frozenset[NodeName]:
+        """The voters that gave no vote. Who refused a trial may grant it later, when it hears no leader either."""
+        return self._voters - self._granted
 
     @property
     def outcome(self) -> Outcome:

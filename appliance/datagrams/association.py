@@ -42,7 +42,11 @@ WINDOW = 256
 """How far behind the newest a datagram may arrive."""
 
 HELLO_EVERY = 0.05
-"""Seconds between two hellos of one kind to one peer: a flood of old ones is not answered by another."""
+"""Seconds between two hellos of one kind to one session of a peer: a flood of old ones is not answered by another."""
+
+_SESSIONS_ANSWERED = 64
+"""Sessions of a peer that are answered within ``HELLO_EVERY``: each in its own right, so that what somebody recorded of
+earlier ones does not use up the answers to the one that is alive."""
 
 _CHALLENGE_SIZE = 32
 _HELLO_SIZE = SESSION_SIZE + TOKEN_SIZE + 1
@@ -116,7 +120,7 @@ class Association:
         self._random = random
         self._challenge = random(_CHALLENGE_SIZE)
         self._proven: _Proven | None = None
-        self._hello_due: dict[tuple[Kind, bool], Monotonic] = {}
+        self._hello_due: dict[tuple[Kind, bool, bytes], Monotonic] = {}
         self._begin()
 
     def _begin(self) -> None:
@@ -141,10 +145,10 @@ class Association:
         if header.kind is Kind.HELLO:
             self._on_hello(header, _Hello.decode(self._from.open(header, ciphertext), self._peer), now)
             return None
+        content = self._from.open(header, ciphertext)
         if not hmac.compare_digest(header.token, self._token_for(header.session)):
             self._greet(now, answer_to=header.session)
             raise RefusedError(Refusal.STALE, self._peer)
-        content = self._from.open(header, ciphertext)
         hello = _Hello.decode(content, self._peer) if header.kind is Kind.BOUND_HELLO else None
         self._prove(header)
         if hello is None:
@@ -181,20 +185,24 @@ class Association:
         hello = _Hello(bytes(SESSION_SIZE), NO_TOKEN, True)
         if answer_to is not None:
             hello = _Hello(answer_to, self._token_for(answer_to), True)
-        if self._may_greet(Kind.HELLO, answer_to is not None, now):
+        if self._may_greet((Kind.HELLO, hello.asks, hello.echo), now):
             self.outbox.append(self._seal(Kind.HELLO, NO_TOKEN, hello.encode()))
 
     def _greet_bound(self, token: bytes | None, session: bytes, now: Monotonic) -> None:
         """Prove this node's session to the peer's, and give it its token."""
         known = self._token is not None and self._proven is not None and self._proven.session == session
         hello = _Hello(session, self._token_for(session), not known)
-        if token is not None and token != NO_TOKEN and self._may_greet(Kind.BOUND_HELLO, hello.asks, now):
+        if token is not None and token != NO_TOKEN and self._may_greet((Kind.BOUND_HELLO, hello.asks, session), now):
             self.outbox.append(self._seal(Kind.BOUND_HELLO, token, hello.encode()))
 
-    def _may_greet(self, kind: Kind, variant: bool, now: Monotonic) -> bool:
-        if now < self._hello_due.get((kind, variant), now):
+    def _may_greet(self, which: tuple[Kind, bool, bytes], now: Monotonic) -> bool:
+        if now < self._hello_due.get(which, now):
             return False
-        self._hello_due[kind, variant] = Monotonic(now + HELLO_EVERY)
+        if len(self._hello_due) >= 2 * _SESSIONS_ANSWERED:
+            self._hello_due = {known: due for known, due in self._hello_due.items() if now < due}
+        if len(self._hello_due) >= 2 * _SESSIONS_ANSWERED:
+            return False
+        self._hello_due[which] = Monotonic(now + HELLO_EVERY)
         return True
 
     def _seal(self, kind: Kind, token: bytes, content: bytes) -> bytes:

@@ -179,7 +179,7 @@ class ConsensusDriver:
         if proposed is None:
             return None
         answer = self._questions.request(request, self._raft.term)
-        self._questions.carried_out((), self._raft)
+        self._awake.set()  # it may be done already, and is answered only between two ``Ready``
         return await self._answer(answer)
 
     async def read(self) -> Index | None:

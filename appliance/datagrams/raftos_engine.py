@@ -12,24 +12,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from appliance.consensus.membership import Membership
 from appliance.consensus.messages import Entry, Index
 from appliance.consensus.ready import Role
 from appliance.datagrams.application import Application
 from appliance.datagrams.liveness import Liveness
+from appliance.datagrams.places import membership_of
 from appliance.datagrams.raftos_shim import JsonSerializer, TolerantCryptor, load
 from appliance.datagrams.sealing import Refusal
 from appliance.words.clock import Clock
 from appliance.words.errors import OperatorError, RemoteError
 from appliance.words.ids import NodeName, Term
-from appliance.words.settings import Cluster, Consensus
+from appliance.words.settings import Cluster, Consensus, Member
 
 _log = logging.getLogger(__name__)
 
 
 class Standing(NamedTuple):
-    """The term, and how often each member has led as far as committed entries tell."""
+    """The term, the members, and how often each has led as far as committed entries tell."""
 
     term: Term
+    membership: Membership
     turns: dict[NodeName, int]
 
 
@@ -130,6 +133,14 @@ class RaftosEngine:
         self._observe()
         return True
 
+    async def add(self, node: NodeName, member: Member) -> None:  # noqa: ARG002 - part of the interface
+        """Refuse."""
+        raise OperatorError(f"{node} can't be added: the engine raftos knows no other members than it began with")
+
+    async def remove(self, node: NodeName) -> None:
+        """Refuse."""
+        raise OperatorError(f"{node} can't be removed: the engine raftos knows no other members than it began with")
+
     def snapshot(self) -> None:
         """Return None: upstream's log only grows."""
 
@@ -143,7 +154,7 @@ class RaftosEngine:
 
     def status(self) -> Standing:
         """Return how consensus stands on this node."""
-        return Standing(self._node.state.storage.term, dict(self._turns))
+        return Standing(self._node.state.storage.term, membership_of(self._cluster), dict(self._turns))
 
     # --- what upstream calls, and does not --------------------------------------------------------------------------
 

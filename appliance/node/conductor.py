@@ -101,9 +101,10 @@ class Conductor:
         """Consensus: these nodes belong to the cluster now."""
         self._shells.mesh.set_members(members)
         self._shells.verifier.set_members(members)
-        self._do(self._core.members_changed(frozenset(members), self._now()))
-        if self._core.node not in members:
-            log.warning("this node was removed from the cluster; stop it, or let it join again")
+        is_member = self._core.node in self._shells.consensus.status().membership.names
+        if self._core.is_member and not is_member:
+            log.warning("this node is no member of the cluster; it waits to be added, on the leader")
+        self._do(self._core.members_changed(frozenset(members), self._now(), is_member=is_member))
 
     def snapshot(self) -> bytes:
         """Consensus: return all that the committed entries so far amount to."""

@@ -60,6 +60,7 @@ class NodeCore:
         self.leader_since = now
         """Since when ``leader`` holds: how long it has led, or how long there has been none."""
         self._resigning = False
+        self.is_member = True
 
     @property
     def stored(self) -> frozenset[Digest]:
@@ -93,8 +94,9 @@ class NodeCore:
             actions += self.participant.leader_changed(now)
         return actions
 
-    def members_changed(self, members: frozenset[NodeName], now: Monotonic) -> list[Action]:
-        """Consensus has other members."""
+    def members_changed(self, members: frozenset[NodeName], now: Monotonic, *, is_member: bool) -> list[Action]:
+        """Consensus has other members; ``is_member``: this node is one of them, and neither removed nor yet to join."""
+        self.is_member = is_member
         return list(self.aggregator.members_changed(members, now))
 
     def snapshot(self) -> bytes:

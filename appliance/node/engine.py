@@ -4,16 +4,21 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Protocol
 
+from appliance.consensus.membership import Membership
 from appliance.consensus.messages import Index
 from appliance.datagrams.sealing import Refusal
 from appliance.words.ids import NodeName, Term
+from appliance.words.settings import Member
 
 
 class Standing(Protocol):
-    """How consensus stands on this node: its term, and how often each member has led."""
+    """How consensus stands on this node: its term, who its members are, and how often each has led."""
 
     @property
     def term(self) -> Term: ...
+
+    @property
+    def membership(self) -> Membership: ...
 
     @property
     def turns(self) -> dict[NodeName, int]: ...
@@ -33,6 +38,10 @@ class ConsensusEngine(Protocol):
     async def propose(self, data: bytes) -> tuple[Index, Term] | None: ...
 
     async def resign(self) -> bool: ...
+
+    async def add(self, node: NodeName, member: Member) -> None: ...
+
+    async def remove(self, node: NodeName) -> None: ...
 
     def snapshot(self) -> bytes | None:
         """Return the newest snapshot, for a follower that asks for it; None if there is none."""

@@ -7,13 +7,12 @@ import os
 import random
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Any
 
 from appliance import __version__
-from appliance.consensus.messages import Entry
-from appliance.consensus.ready import Role
 from appliance.datagrams.driver import ConsensusDriver
+from appliance.datagrams.places import members_of
 from appliance.datagrams.raftos_engine import RaftosEngine
 from appliance.datagrams.secret import read_secret
 from appliance.envelopes.pool import KeyPool
@@ -28,11 +27,12 @@ from appliance.node.engine import ConsensusEngine
 from appliance.node.errands import Errands
 from appliance.node.participant_work import ParticipantWork
 from appliance.node.patience import Patience
+from appliance.node.relay import Relay
 from appliance.node.shells import Shells
 from appliance.node.status import PeerWatch, status_of, summary, waits
 from appliance.node.worker import Worker
 from appliance.operator_api.server import operator_api
-from appliance.operator_api.views import NetworkView, Status, UpdateView
+from appliance.operator_api.views import MembersView, NetworkView, NewMember, Status, UpdateView
 from appliance.pki.identity import NodeIdentity
 from appliance.pki.statements import StatementVerifier
 from appliance.rounds.participant import FinishedUpdate
@@ -42,8 +42,9 @@ from appliance.systemd.notify import Notifier
 from appliance.training import datasets
 from appliance.training.trainer import Trainer
 from appliance.words.clock import Clock, system_clock
-from appliance.words.ids import Digest, Monotonic, NodeName, Term
-from appliance.words.messages import MeshMessage, ResignWanted
+from appliance.words.errors import OperatorError
+from appliance.words.ids import Digest, Monotonic, NodeName
+from appliance.words.messages import ResignWanted
 from appliance.words.models import GlobalModel
 from appliance.words.settings import Member
 
@@ -146,6 +147,31 @@ class Node:
         else:
             self._shells.mesh.send(leader, ResignWanted(term))
         return None
+
+    def members(self) -> MembersView:
+        """Return the nodes of the cluster, as the consensus log of this node says."""
+        membership, cluster = self._shells.consensus.status().membership, self._config.cluster
+        members = members_of(membership, cluster)
+        return MembersView(
+            {name: members[name] for name in membership.voters}, {name: members[name] for name in membership.learners}
+        )
+
+    async def add_member(self, new: NewMember) -> None:
+        """Let a node join, if this one leads; it votes by itself once it has caught up. Raises OperatorError."""
+        self._require_leading()
+        log.info("an operator adds %s (%s)", new.node, new.host)
+        await self._shells.consensus.add(new.node, Member(new.host, new.mesh_port, new.consensus_port))
+
+    async def remove_member(self, node: NodeName) -> None:
+        """Let a node leave, if this one leads; it may be this one. Raises OperatorError."""
+        self._require_leading()
+        log.info("an operator removes %s", node)
+        await self._shells.consensus.remove(node)
+
+    def _require_leading(self) -> None:
+        leader = self._core.leader
+        if leader != self._core.node:
+            raise OperatorError(f"{leader or 'nobody'} leads now; members are added and removed on the leader")
 
     # --- its life ----------------------------------------------------------------------------------------------------
 
@@ -252,7 +278,7 @@ async def _node(config: Config, clock: Clock) -> AsyncIterator[Node]:
         trainer = Trainer(config.training, shard)
         pool = stack.enter_context(KeyPool(config.envelopes.pool, config.envelopes.rsa_bits))
         participant_work = ParticipantWork(trainer, models, updates, pool, secrets.token_bytes)
-        relay = _Relay()
+        relay = Relay()
         mesh = Mesh(
             config.node,
             config.cluster.members,
@@ -298,44 +324,7 @@ async def _node(config: Config, clock: Clock) -> AsyncIterator[Node]:
         )
 
 
-class _Relay:
-    """Stands in for the conductor until it is made: mesh and consensus need somebody to call."""
-
-    def __init__(self) -> None:
-        self.target: Conductor | None = None
-
-    def on_message(self, peer: NodeName, message: MeshMessage) -> None:
-        """Pass a message on; one that comes before the node is ready is lost, and will be sent again."""
-        if self.target is not None:
-            self.target.on_message(peer, message)
-
-    # Consensus calls nobody before its own task runs, and the conductor is there by then.
-
-    def on_role(self, role: Role, term: Term, leader: NodeName | None) -> None:
-        self._conductor.on_role(role, term, leader)
-
-    def on_committed(self, entries: tuple[Entry, ...]) -> None:
-        self._conductor.on_committed(entries)
-
-    def on_members(self, members: Mapping[NodeName, Member]) -> None:
-        self._conductor.on_members(members)
-
-    def snapshot(self) -> bytes:
-        return self._conductor.snapshot()
-
-    def restore(self, state: bytes) -> None:
-        self._conductor.restore(state)
-
-    def fetch_snapshot(self, leader: NodeName) -> None:
-        self._conductor.fetch_snapshot(leader)
-
-    @property
-    def _conductor(self) -> Conductor:
-        assert self.target is not None  # noqa: S101 - see above
-        return self.target
-
-
-def _engine(config: Config, secret: bytes, clock: Clock, relay: _Relay) -> ConsensusEngine:
+def _engine(config: Config, secret: bytes, clock: Clock, relay: Relay) -> ConsensusEngine:
     if config.consensus.engine == "raftos":
         return RaftosEngine(
             me=config.node,
@@ -355,6 +344,7 @@ def _engine(config: Config, secret: bytes, clock: Clock, relay: _Relay) -> Conse
         random=random.Random(secrets.randbits(128)),  # noqa: S311 - spreads elections, protects nothing
         clock=clock,
         application=relay,
+        joins=config.cluster.join,
     )
 
 

@@ -63,7 +63,10 @@ def waits(core: NodeCore, peers: PeerWatch, now: Monotonic) -> list[tuple[Who, W
     members = len(peers.states()) + 1
     down = peers.down_text(now)
     found: list[tuple[Who, Waiting]] = []
-    if core.leader is None:
+    if not core.is_member:
+        reason = f"no member of the cluster, waiting to be added on the leader: p2pfl-node member add {core.node}"
+        found.append(("node", Waiting(reason, core.leader_since, None)))
+    elif core.leader is None:
         reason = f"waiting for a leader: {len(peers.live) + 1} of {members} nodes up, {members // 2 + 1} needed"
         found.append(("node", Waiting(_with(reason, down), core.leader_since, None)))
     if core.is_leading and core.aggregator.phase is not Phase.AGGREGATING:
@@ -111,7 +114,7 @@ def status_of(
         model=None if head is None else ModelView(head.version, head.digest, head.accuracy, head.loss),
         peers=peers.states(),
         period_left_s=core.period_left_s(now),
-        ready=core.leader is not None,
+        ready=core.leader is not None and core.is_member,
         version=__version__,
         summary=summary(core, peers),
         progress=progress if core.participant.step is Step.TRAINING else None,

@@ -7,7 +7,7 @@ from msgspec import Struct
 from appliance.node.config import Config
 from appliance.words.settings import Consensus, Envelopes, Rounds, Training
 
-Value = str | int | float | Path
+Value = str | int | float | bool | Path
 
 _HEAD = """\
 # A node of p2pfl-node. Relative paths are relative to this file. Unknown keys are errors.
@@ -31,7 +31,7 @@ def render(config: Config) -> str:
     parts = [
         _HEAD,
         _lines({"node": config.node, "state": config.state}),
-        _section("cluster", {"name": config.cluster.name}),
+        _section("cluster", {"name": config.cluster.name, **({"join": True} if config.cluster.join else {})}),
         "".join(f"\n[cluster.members.{_key(name)}]\n{_lines(_fields(member))}" for name, member in members.items()),
         _section("identity", _fields(config.identity)),
         _section("data", _fields(config.data)),
@@ -77,4 +77,4 @@ def _value(value: Value) -> str:
             char if char.isprintable() and char not in '"\\' else f"\\U{ord(char):08x}" for char in str(value)
         )
         return f'"{escaped}"'
-    return repr(value)
+    return str(value).lower() if isinstance(value, bool) else repr(value)

@@ -1,12 +1,14 @@
 """Talks to a node's operator API on this machine."""
 
 import http.client
+import urllib.parse
 from dataclasses import dataclass
 
 import msgspec
 
-from appliance.operator_api.views import Status
+from appliance.operator_api.views import MembersView, NewMember, Status
 from appliance.words.errors import OperatorError
+from appliance.words.ids import NodeName
 from appliance.words.settings import Operator
 
 TIMEOUT_S = 5.0
@@ -38,14 +40,29 @@ class NodeApi:
 
     def resign(self) -> None:
         """Ask the leader to hand over."""
-        code, body = self._request("POST", "/v1/resign")
+        self._ask("POST", "/v1/resign")
+
+    def members(self) -> MembersView:
+        """Return ``/v1/members``, typed."""
+        return msgspec.json.decode(self.get("/v1/members"), type=MembersView)
+
+    def add_member(self, new: NewMember) -> None:
+        """Ask this node, which must lead, to let a node join."""
+        self._ask("POST", "/v1/members", msgspec.json.encode(new))
+
+    def remove_member(self, node: NodeName) -> None:
+        """Ask this node, which must lead, to let a node leave."""
+        self._ask("DELETE", f"/v1/members/{urllib.parse.quote(node, safe='')}")
+
+    def _ask(self, method: str, path: str, content: bytes | None = None) -> None:
+        code, body = self._request(method, path, content)
         if code != http.client.ACCEPTED:
             raise OperatorError(body.decode(errors="replace").strip() or f"the node answered with status {code}")
 
-    def _request(self, method: str, path: str) -> tuple[int, bytes]:
+    def _request(self, method: str, path: str, content: bytes | None = None) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self.settings.host, self.settings.port, timeout=TIMEOUT_S)
         try:
-            connection.request(method, path)
+            connection.request(method, path, content)
             answer = connection.getresponse()
             return answer.status, answer.read()
         except (OSError, UnicodeError, http.client.HTTPException) as error:

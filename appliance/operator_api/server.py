@@ -11,9 +11,11 @@ from aiohttp.typedefs import Middleware
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from appliance.operator_api.metrics import exposition
-from appliance.operator_api.views import Operated
+from appliance.operator_api.views import NewMember, Operated
 from appliance.words.errors import OperatorError
 from appliance.words.settings import Operator
+
+_BODY_LIMIT = 4096
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -72,6 +74,19 @@ def _application(host: str, node: Operated) -> web.Application:
         problem = node.resign()
         return web.Response(status=202) if problem is None else web.Response(status=409, text=problem + "\n")
 
+    async def members(_: web.Request) -> web.Response:
+        return _json(msgspec.json.encode(node.members()))
+
+    async def add_member(request: web.Request) -> web.Response:
+        try:
+            new = msgspec.json.decode(await request.content.read(_BODY_LIMIT), type=NewMember)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            return web.Response(status=400, text=f"not a member: {error}\n")
+        return await _done(node.add_member(new))
+
+    async def remove_member(request: web.Request) -> web.Response:
+        return await _done(node.remove_member(request.match_info["node"]))
+
     application.add_routes(
         [
             web.get("/v1/status", status),
@@ -79,6 +94,9 @@ def _application(host: str, node: Operated) -> web.Application:
             web.get("/v1/elections", elections),
             web.get("/v1/model", model),
             web.post("/v1/resign", resign),
+            web.get("/v1/members", members),
+            web.post("/v1/members", add_member),
+            web.delete("/v1/members/{node}", remove_member),
             web.get("/healthz", healthz),
             web.get("/metrics", metrics),
         ]
@@ -123,6 +141,14 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+async def _done(work: Awaitable[None]) -> web.Response:
+    try:
+        await work
+    except OperatorError as error:
+        return web.Response(status=409, text=f"{error}\n")
+    return web.Response(status=202)
 
 
 def _json(body: bytes) -> web.Response:

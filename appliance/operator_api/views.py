@@ -1,11 +1,12 @@
 """What the operator API shows: the JSON of ``/v1/status`` (design.md section 5). Scripts depend on these names."""
 
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from appliance.words.ids import Digest, NodeName, Round, Term, Version
 from appliance.words.models import GlobalModel
+from appliance.words.settings import Member, Port
 
 
 class ModelView(Struct, frozen=True):
@@ -97,8 +98,28 @@ class Status(Struct, frozen=True):
     faults: list[str]
 
 
+class MembersView(Struct, frozen=True):
+    """The answer of ``GET /v1/members``: where each node of the cluster is reached.
+
+    Attributes:
+        learners: nodes that are to vote, and have not caught up yet.
+    """
+
+    voters: dict[NodeName, Member]
+    learners: dict[NodeName, Member]
+
+
+class NewMember(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of ``POST /v1/members``."""
+
+    node: NodeName
+    host: Annotated[str, Meta(min_length=1, max_length=255)]
+    mesh_port: Port = 7000
+    consensus_port: Port = 7001
+
+
 class Operated(Protocol):
-    """What the API asks of a node. Every call returns at once."""
+    """What the API asks of a node. What waits is a coroutine."""
 
     def status(self) -> Status:
         """Return the state of the node now."""
@@ -114,3 +135,12 @@ class Operated(Protocol):
 
     def resign(self) -> str | None:
         """Ask the leader to hand over; return why that can't be asked, or None."""
+
+    def members(self) -> MembersView:
+        """Return the nodes of the cluster, as the consensus log of this node says."""
+
+    async def add_member(self, new: NewMember) -> None:
+        """Let a node join, if this one leads. Raises OperatorError."""
+
+    async def remove_member(self, node: NodeName) -> None:
+        """Let a node leave, if this one leads. Raises OperatorError."""

@@ -26,10 +26,15 @@ class Member(Section, frozen=True):
 
 
 class Cluster(Section, frozen=True):
-    """The whole cluster, this node included; the same on every node."""
+    """The whole cluster, this node included; the same on every node when it begins.
+
+    Attributes:
+        join: this node is new in a cluster that is there already, and waits until its leader lets it in.
+    """
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
     members: dict[NodeName, Member]
+    join: bool = False
 
 
 class Identity(Section, frozen=True):

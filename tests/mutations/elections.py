@@ -55,7 +55,7 @@ ELECTIONS = (
     Mutation(
         "count a duplicated vote",
         QUORUM,
-        """        if voter in self._voters and voter not in self._granted | self._refused:
+        """        if voter in self._voters and voter not in self._granted:
             (self._granted if granted else self._refused).add(voter)""",
         """        if voter in self._voters:
             (self._granted if granted else self._refused).add(voter + "'" * len(self._granted))""",

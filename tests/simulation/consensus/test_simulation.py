@@ -25,10 +25,10 @@ def test_histories_hold(group: int) -> None:
     "faults", [Faults(), Faults(loss=0.02, delay=0.05, disk=0.005)], ids=["LAN", "50 ms and 2 % loss"]
 )
 def test_a_new_leader_within_a_second(faults: Faults) -> None:
-    times = [failover(seed, Consensus(), faults) for seed in range(60)]
+    times = [failover(seed, Consensus(), faults) for seed in range(150)]
     print(f"median {statistics.median(times):.2f} s, worst {max(times):.2f} s")
     assert statistics.median(times) <= 1.0
-    assert statistics.quantiles(times, n=10)[-1] <= 2.0
+    assert max(times) <= 2.0
 
 
 def test_a_quiet_cluster_elects_once() -> None:

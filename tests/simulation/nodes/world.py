@@ -46,7 +46,10 @@ class World:
         heapq.heappush(self._events, (self.now + delay_s, next(self._order), event))
 
     def step(self) -> None:
-        """Advance to the next event and do it."""
+        """Advance to the next event and do it; where all nodes are down there is none, and time passes all the same."""
+        if not self._events:
+            self.now = Monotonic(self.now + 1.0)
+            return
         at, _, event = heapq.heappop(self._events)
         self.now = Monotonic(max(self.now, at))
         event()

@@ -17,7 +17,8 @@ from appliance.cli.main import main
 from appliance.cli.run import _JournalFormatter
 from appliance.cli.status import duration, render
 from appliance.node.cluster import ClusterPlan, create_cluster
-from appliance.operator_api.views import WaitingView
+from appliance.operator_api.views import NewMember, WaitingView
+from appliance.words.settings import Member
 from tests.unit.operator_api.fake import ALONE, STATUS, FakeNode, free_port, served
 
 WITH_CONFIG = ("run", "status", "check", "resign")
@@ -70,7 +71,7 @@ def test_every_command_explains_itself(path: tuple[str, ...]) -> None:
 
 
 def test_the_promised_commands_are_there() -> None:
-    assert {"init", "run", "status", "check", "resign", "demo", "pki"} <= set(main.commands)
+    assert {"init", "run", "status", "check", "resign", "member", "demo", "pki"} <= set(main.commands)
 
 
 def test_the_version_is_told() -> None:
@@ -194,7 +195,7 @@ async def _ask(node: Path, port: int, *arguments: str) -> Result:
     file = node / "node.toml"
     head, _, _ = file.read_text().partition("[operator]")
     file.write_text(f"{head}[operator]\nport = {port}\n")
-    return await asyncio.to_thread(_call, arguments[0], "--config", file, *arguments[1:])
+    return await asyncio.to_thread(_call, *arguments, "--config", file)
 
 
 @pytest.mark.parametrize("command", ["status", "resign"])
@@ -232,6 +233,37 @@ async def test_resign_waits_for_the_next_leader(node: Path) -> None:
         assert (result.exit_code, result.stdout) == (0, "node0 handed over to node1 (term 4)\n")
         fake.resign_problem = "there is no leader now"
         assert _sentence(await _ask(node, port, "resign")) == "there is no leader now"
+
+
+async def test_members_are_listed_added_and_removed(node: Path) -> None:
+    fake = FakeNode()
+    async with served(fake) as port:
+        assert (await _ask(node, port, "member", "list")).stdout.splitlines() == [
+            "node0           10.0.0.1  mesh 7000, consensus 7001  votes",
+            "node1           10.0.0.2  mesh 7010, consensus 7011  is catching up",
+        ]
+        added = await _ask(node, port, "member", "add", "node7", "--host", "10.0.0.7", "--mesh-port", "8000")
+        assert (added.exit_code, added.stdout.splitlines()[-1]) == (0, "node7 votes")
+        assert fake.membership.voters["node7"] == Member("10.0.0.7", 8000, 7001)
+        removed = await _ask(node, port, "member", "remove", "node7")
+        assert (removed.exit_code, removed.stdout) == (0, "node7 is no member any more; stop it\n")
+        fake.member_problem = "node2 leads now; members are added and removed on the leader"
+        assert _sentence(await _ask(node, port, "member", "remove", "node0")) == fake.member_problem
+
+
+async def test_a_member_that_does_not_catch_up_is_said(node: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.cli.member.CAUGHT_UP_WITHIN_S", 0.3)
+    fake = FakeNode()
+
+    async def stays_a_learner(new: NewMember) -> None:
+        del new
+
+    monkeypatch.setattr(fake, "add_member", stays_a_learner)
+    async with served(fake) as port:
+        result = await _ask(node, port, "member", "add", "node7", "--host", "10.0.0.7")
+    assert result.exit_code == 1
+    assert "node7 has not caught up within 0 s: does it run" in result.stderr
+    assert "p2pfl-node member remove node7" in result.stderr
 
 
 @pytest.mark.parametrize("body", ["<html>", "{}", '{"node": "node0"}', "\xff"])

@@ -16,15 +16,18 @@ pytestmark = pytest.mark.timeout(60)
 
 
 async def fill(node: Node, count: int) -> None:
+    """Have so many entries committed."""
+    before = len(node.data)
     done = await asyncio.gather(*(node.driver.propose(b"%d" % number) for number in range(count)))
     assert None not in done
+    await until(lambda: len(node.data) == before + count)
 
 
 async def test_a_node_joins_catches_up_by_snapshot_and_leaves(tmp_path: Path) -> None:
     async with Loopback(3, tmp_path, compact_after=50) as cluster:
         leader = cluster.nodes[await cluster.leader()]
         await fill(leader, 200)
-        await until(lambda: leader.driver.status().first_index > 100)
+        assert leader.driver.status().first_index > 100
         member = free_cluster(1).members["node0"]
         # It is configured with the others' places, they are not configured with its: consensus tells them.
         joined = await cluster.join("node3", member)

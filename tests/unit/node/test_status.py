@@ -156,3 +156,22 @@ def test_every_number_of_a_status_is_one_in_json() -> None:
         core.resign(START)
         for wait in _status(core, _watch()).waiting:
             assert wait.until_s is None or wait.until_s < 1e9
+
+
+def test_who_is_no_member_says_so_and_is_not_ready() -> None:
+    core = new_core()
+    core.members_changed(frozenset({"node1", "node2"}), START, is_member=False)
+    [(who, wait), _] = waits(core, _watch("node1"), START)
+    assert (who, wait.reason) == (
+        "node",
+        "no member of the cluster, waiting to be added on the leader: p2pfl-node member add node0",
+    )
+    assert not _status(core, _watch("node1")).ready
+
+
+def test_peers_that_come_and_go_are_watched() -> None:
+    peers = _watch("node1")
+    peers.set_peers(("node2", "node3"), _at(5.0))
+    assert peers.states() == {"node2": "down", "node3": "down"}
+    assert peers.live == frozenset()
+    assert peers.down_text(_at(6.0)) == "node2 and node3 down for 6 s"

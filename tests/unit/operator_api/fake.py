@@ -7,10 +7,20 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from appliance.operator_api.server import operator_api
-from appliance.operator_api.views import CertificateView, ModelView, NetworkView, Status, UpdateView, WaitingView
-from appliance.words.ids import Digest, digest_of
+from appliance.operator_api.views import (
+    CertificateView,
+    MembersView,
+    ModelView,
+    NetworkView,
+    NewMember,
+    Status,
+    UpdateView,
+    WaitingView,
+)
+from appliance.words.errors import OperatorError
+from appliance.words.ids import Digest, NodeName, digest_of
 from appliance.words.models import GlobalModel
-from appliance.words.settings import Operator
+from appliance.words.settings import Member, Operator
 from tests.unit.lineage.test_lineage import model
 
 WEIGHTS = b"weights of the head"
@@ -66,6 +76,8 @@ class FakeNode:
         self.stored: tuple[Digest, bytes] | None = (DIGEST, WEIGHTS)
         self.resign_problem: str | None = None
         self.asked_to_resign = 0
+        self.membership = MembersView({"node0": Member("10.0.0.1")}, {"node1": Member("10.0.0.2", 7010, 7011)})
+        self.member_problem = ""
 
     def status(self) -> Status:
         return self.state
@@ -85,6 +97,20 @@ class FakeNode:
             summary = "follower of node1 in term 4, round 7, 1/2 peers up"
             self.state = msgspec.structs.replace(self.state, role="follower", leader="node1", term=4, summary=summary)
         return self.resign_problem
+
+    def members(self) -> MembersView:
+        return self.membership
+
+    async def add_member(self, new: NewMember) -> None:
+        if self.member_problem:
+            raise OperatorError(self.member_problem)
+        place = Member(new.host, new.mesh_port, new.consensus_port)
+        self.membership = MembersView({**self.membership.voters, new.node: place}, {})
+
+    async def remove_member(self, node: NodeName) -> None:
+        if self.member_problem:
+            raise OperatorError(self.member_problem)
+        self.membership = MembersView({k: v for k, v in self.membership.voters.items() if k != node}, {})
 
 
 def free_port() -> int:

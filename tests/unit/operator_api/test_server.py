@@ -84,6 +84,40 @@ async def test_healthz_is_for_load_balancers(api: aiohttp.ClientSession, node: F
         assert "no leader" in await answer.text()
 
 
+async def test_members_are_told_added_and_removed(api: aiohttp.ClientSession, node: FakeNode) -> None:
+    async with api.get("/v1/members") as answer:
+        assert await answer.json() == {
+            "voters": {"node0": {"host": "10.0.0.1", "mesh_port": 7000, "consensus_port": 7001}},
+            "learners": {"node1": {"host": "10.0.0.2", "mesh_port": 7010, "consensus_port": 7011}},
+        }
+    async with api.post("/v1/members", json={"node": "node7", "host": "10.0.0.7"}) as answer:
+        assert answer.status == 202
+    assert "node7" in node.membership.voters
+    async with api.delete("/v1/members/node7") as answer:
+        assert answer.status == 202
+    assert "node7" not in node.membership.voters
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b'{"node": "NO", "host": "h"}', b'{"node": "n"}', b'{"node": "n", "host": ""}',
+     b'{"node": "n", "host": "h", "mesh_port": 0}', b'{"node": "n", "host": "h", "x": 1}', b" " * 5000 + b"{}"],
+)  # fmt: skip
+async def test_what_is_no_member_is_refused(api: aiohttp.ClientSession, node: FakeNode, body: bytes) -> None:
+    before = node.membership
+    async with api.post("/v1/members", data=body) as answer:
+        assert (answer.status, (await answer.text())[:13]) == (400, "not a member:")
+    assert node.membership == before
+
+
+async def test_a_refused_change_says_why(api: aiohttp.ClientSession, node: FakeNode) -> None:
+    node.member_problem = "node2 leads now; members are added and removed on the leader"
+    async with api.post("/v1/members", json={"node": "node7", "host": "10.0.0.7"}) as answer:
+        assert (answer.status, await answer.text()) == (409, node.member_problem + "\n")
+    async with api.delete("/v1/members/node0") as answer:
+        assert (answer.status, await answer.text()) == (409, node.member_problem + "\n")
+
+
 async def test_resign_is_passed_on_or_refused_with_a_reason(api: aiohttp.ClientSession, node: FakeNode) -> None:
     async with api.post("/v1/resign") as answer:
         assert answer.status == 202

@@ -1,0 +1,71 @@
+"""A node that was away while the others' logs began anew comes back by a snapshot over the real mesh.
+
+Three whole nodes on one event loop: a snapshot is made after 4,096 entries, too many for a test, and no configuration
+key is needed by anybody but this test.
+"""
+
+import asyncio
+import contextlib
+import functools
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from appliance.datagrams.driver import ConsensusDriver
+from appliance.node import node
+from appliance.node.cluster import create_cluster
+from appliance.words.errors import OperatorError
+from appliance.words.models import GlobalModel
+from tests.process.cluster import NodeProcess, plan
+
+COMPACT_AFTER = 6
+WITHIN_S = 90.0
+
+
+@contextlib.asynccontextmanager
+async def running(nodes: list[NodeProcess]) -> AsyncIterator[None]:
+    """Run whole nodes on this loop, and stop them as SIGTERM would."""
+    stops = [asyncio.Event() for _ in nodes]
+    tasks = [asyncio.create_task(node.run(each.config, stop)) for each, stop in zip(nodes, stops, strict=True)]
+    try:
+        yield
+    finally:
+        for stop in stops:
+            stop.set()
+        await asyncio.gather(*tasks)
+
+
+async def lineage(of: NodeProcess) -> list[GlobalModel]:
+    with contextlib.suppress(OperatorError):
+        return await asyncio.to_thread(of.lineage)
+    return []
+
+
+async def reaches(round_: int, nodes: list[NodeProcess]) -> None:
+    """Wait until all of these know a model of this round."""
+    async with asyncio.timeout(WITHIN_S):
+        while not all([(models := await lineage(each)) and models[-1].round >= round_ for each in nodes]):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)  # their API tells nobody when it changes
+
+
+async def test_a_snapshot_travels_over_the_mesh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "appliance.node.conductor")
+    monkeypatch.setattr(node, "ConsensusDriver", functools.partial(ConsensusDriver, compact_after=COMPACT_AFTER))
+    first, second, away = (NodeProcess(file) for file in create_cluster(tmp_path / "cluster", plan(3)))
+    async with running([first, second]):
+        async with running([away]):
+            await reaches(1, [first, second, away])
+        before = (await lineage(first))[-1].round
+        await reaches(before + 3 * COMPACT_AFTER, [first, second])
+        caplog.clear()
+        async with running([away]):
+            await reaches(before + 3 * COMPACT_AFTER, [away])
+            known, whole = await lineage(away), await lineage(first)
+    assert "for a snapshot of consensus: this node is far behind" in caplog.text
+    assert "a snapshot brings the lineage to round" in caplog.text
+    assert [model.digest for model in known] == [model.digest for model in whole[: len(known)]]
+    assert [model.round for model in known] == list(range(len(known)))
