@@ -227,8 +227,8 @@ ELECTIONS = (
     Mutation(
         "anybody may demand an election",
         CORE,
-        "                    and sender == self._leader\n",
-        "",
+        "asked = (message.term, sender) == (self._term, self._leader)",
+        "asked = message.term == self._term",
         "a member that does not lead deposes the leader at will",
     ),
     Mutation(
