@@ -28,7 +28,7 @@ def run(seed: int) -> World:
     settings = chance.choice([Consensus(), Consensus(heartbeat_interval_s=0.03, election_timeout_s=0.1)])
     size = chance.choice([1, 2, 3, 3, 3, 4, 5, 5])
     # Small, so that snapshots, and the nodes that need one, are as frequent as everything else.
-    compact_after = chance.choice([4, 8, 20, 10**6])
+    compact_after = chance.choice([4, 4, 4, 8, 20, 10**6])
     world = World(seed, size, settings, spare=chance.choice([0, 1, 2]), compact_after=compact_after)
     try:
         _trouble(world, chance)

@@ -122,6 +122,14 @@ def test_a_snapshot_that_the_log_covers_keeps_the_entries_behind_it() -> None:
     ready = raft.ready()
     assert ready.compaction is not None
     assert [entry.index for entry in ready.compaction.entries] == [4]
+    assert ready.messages[-1] == ("a", AppendEntriesReply(1, True, 3)), "whether the rest agrees is not known"
+
+
+def test_an_offer_is_answered_with_what_is_committed_only() -> None:
+    """The rest of the log may be a tail that this leader does not have."""
+    raft = core("c", 3, entries(1, 1, 1), HardState(1, None, 2))
+    raft.step("a", SnapshotOffer(2, 10, 7), T0)
+    assert raft.ready().messages == (("a", AppendEntriesReply(2, True, 2, beat=7)),)
 
 
 def test_a_snapshot_that_contradicts_the_log_replaces_all_of_it() -> None:

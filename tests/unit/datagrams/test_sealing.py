@@ -65,7 +65,7 @@ def test_every_flipped_bit_and_every_cut_is_refused() -> None:
     for length in range(len(datagram)):
         assert refusal(b, datagram[:length]) in {Refusal.GARBAGE, Refusal.WRONG_SECRET}
     assert refusal(b, datagram + b"x") is Refusal.WRONG_SECRET
-    assert refusal(b, bytes(DATAGRAM_LIMIT + 1)) is Refusal.GARBAGE
+    assert refusal(b, cipher("a", "b").seal(HEADER, bytes(CONTENT_LIMIT)) + b"x") is Refusal.GARBAGE
 
 
 def test_other_keys_are_refused() -> None:

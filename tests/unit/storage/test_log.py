@@ -10,6 +10,7 @@ import pytest
 from appliance.consensus import membership
 from appliance.consensus.messages import Entry, HardState
 from appliance.consensus.snapshot import Compaction, Snapshot
+from appliance.storage import frames
 from appliance.storage.log import ConsensusLog
 from appliance.words.errors import StateError
 
@@ -40,6 +41,19 @@ def test_what_was_saved_comes_back(tmp_path: Path) -> None:
     fill(tmp_path)
     assert content(tmp_path) == (HardState(2, None, 1), [entry(1), entry(2), entry(3, 2), entry(4, 2)])
     assert content(tmp_path) == (HardState(2, None, 1), [entry(1), entry(2), entry(3, 2), entry(4, 2)])
+
+
+def test_a_vote_given_later_in_a_term_comes_back(tmp_path: Path) -> None:
+    with ConsensusLog(tmp_path) as log:
+        log.save(HardState(3, None, 0), None, None, [])
+        log.save(HardState(3, "node1", 0), None, None, [])
+    assert content(tmp_path)[0] == HardState(3, "node1", 0)
+
+
+def test_a_header_without_its_rest_is_no_frame() -> None:
+    """A block of the file that has not arrived is zeros: a length of 0, and the CRC-32 of nothing."""
+    assert frames.parse(frames.frame(b"")[:4] + bytes(8), 0) == (None, 0)
+    assert frames.parse(frames.frame(b""), 0) == (b"", 12)
 
 
 def test_every_cut_of_the_last_write_is_recovered(tmp_path: Path) -> None:
