@@ -168,7 +168,9 @@ class Node:
         await self._shells.consensus.remove(node)
 
     def _require_leading(self) -> None:
-        leader = self._core.leader if self._core.is_member else None
+        if not self._core.is_member:
+            raise OperatorError(f"{self._core.node} is no member of the cluster; ask the leader")
+        leader = self._core.leader
         if leader != self._core.node:
             raise OperatorError(f"{leader or 'nobody'} leads now; members are added and removed on the leader")
 
