@@ -67,6 +67,11 @@ class Favourite:
         """Favour a node for a while."""
         self._name, self._until = name, Monotonic(now + self._lasts)
 
+    def give_up(self) -> None:
+        """This node's own trial is lost: no reason any more to refuse one that may win, and never again, if it lags."""
+        if self._name == self._node:
+            self._name = None
+
     def allows(self, name: NodeName, now: Monotonic) -> bool:
         """Say whether a node may be granted its trial; the first that asks, and who asks again.
 

@@ -320,6 +320,7 @@ class Raft:
 
     def _judge(self, candidacy: Candidacy, now: Monotonic) -> None:
         if candidacy.outcome is Outcome.LOST:
+            self._favourite.give_up()
             self._become_follower(self._term, None, now)
         elif candidacy.outcome is Outcome.WON and candidacy.trial:
             self._stand(now, trial=False)

@@ -42,30 +42,36 @@ def run(seed: int) -> World:
 
 def _trouble(world: World, chance: random.Random) -> None:
     """Some virtual seconds of faults, each history with its own mix."""
+    timeout = world.settings.election_timeout_s
     world.faults = Faults(
         loss=chance.choice([0.0, 0.02, 0.1, 0.3]),
         duplication=chance.choice([0.0, 0.1, 0.5]),
         late=chance.choice([0.0, 0.02, 0.2]),
-        delay=chance.choice([0.001, 0.05, 0.3]),
+        # What takes longer than an election leaves no history to be told.
+        delay=chance.choice([0.002, 0.1, 0.6]) * timeout,
         mesh=chance.choice([0.05, 1.0]),
-        disk=chance.choice([0.001, 0.01, 0.1]),
+        disk=chance.choice([0.002, 0.02, 0.2]) * timeout,
         ambush=chance.choice([0.0, 0.3, 0.8]),
     )
     if chance.random() < 0.3:
         # Leaders that die young and come back: the tails of many terms, in which figure 8 hides.
         world.faults.ambush, world.faults.revive = 0.95, chance.choice([0.2, 1.0])
-    kinds = ["crash", "crash", "restart", "restart", "cut", "isolate", "split", "heal links", "pause"]
-    kinds = chance.sample(kinds, chance.randint(3, len(kinds)))
+    kinds = ["crash", "crash", "restart", "restart", "cut", "isolate", "split", "heal links", "pause", "depose"]
+    # Without the last two, most histories would soon have no leader, and nothing more to show.
+    kinds = [*chance.sample(kinds, chance.randint(3, len(kinds))), "restart", "heal links"]
     clients = Clients(world, chance)
+    # So fast that nobody leads for long, or slower.
+    pace = chance.choice([0.5, 1.0]) * timeout
     for _ in range(chance.randint(5, 40)):
-        world.run_until(world.now + chance.expovariate(1 / 0.25))
+        world.run_until(world.now + chance.expovariate(1 / pace))
         _fault(world, chance, chance.choice(kinds))
         for _ in range(chance.randint(0, 3)):
             clients.propose()
         if chance.random() < 0.2:
             world.read(world.leader() or chance.choice(world.names))
         if chance.random() < 0.15:
-            _change_members(world, chance)
+            for _ in range(chance.choice([1, 1, 2, 3])):  # the second is to be refused
+                _change_members(world, chance)
         if (leader := world.leader()) is not None and chance.random() < 0.1:
             world.ask(leader, lambda raft, now: raft.transfer(now) if chance.random() < 0.5 else raft.resign(now))
 
@@ -133,6 +139,27 @@ def _fault(world: World, chance: random.Random, kind: str) -> None:
             world.cuts.clear()
         case "pause" if up:
             world.pause(chance.choice(up), chance.uniform(0.1, 2.0))
+        case "depose":
+            _depose(world, chance)
+
+
+def _depose(world: World, chance: random.Random) -> None:
+    """Have a leader hand over and not learn of it, nor one other node; it goes on, and is asked for reads.
+
+    Any other way it loses its majority long before somebody else can lead, and no read of it could be stale.
+    """
+    leader = world.leader()
+    others = [name for name in world.names if name in world.running and name != leader]
+    if leader is None or len(others) < 2:
+        return
+    target, *rest = chance.sample(others, len(others))
+    friends = rest[1:2]
+    for name in (target, *rest[:1], *rest[2:]):
+        for deaf in (leader, *friends):
+            world.cut(name, deaf)
+    world.ask(leader, lambda raft, now: raft.transfer(now, target))
+    for number in range(20):
+        world.at(world.now + 0.03 * number, lambda: world.read(leader))
 
 
 def _recover(world: World) -> None:
@@ -158,6 +185,9 @@ def _recover(world: World) -> None:
 
     require(world.run_till(committed, RECOVERY), f"liveness: nothing committed {world.now - start:.1f} s after peace")
     world.witness.require_committed_kept()
+    members = [world.running[name] for name in world.witness.membership.names]
+    answered = world.run_till(lambda: not any(process.reads for process in members), RECOVERY)
+    require(answered, "a read was left without an answer")
 
 
 @dataclass

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from appliance.consensus.core import Raft
 from appliance.consensus.membership import Membership, membership_of
 from appliance.consensus.messages import Entry, HardState, Index, Message, RequestVoteReply
-from appliance.consensus.quorum import majority
 from appliance.consensus.ready import Ready, Role
 from appliance.words.ids import NodeName, Term
 from tests.simulation.consensus.disk import Disk
@@ -23,6 +22,7 @@ class Witness:
         self.committed: list[Entry] = []
         self.membership = begins_with
         """The latest committed one."""
+        self._membership_upto: list[Membership] = [begins_with]
         self._committed_by: list[Membership] = []
         self._seen_committed_in: list[Term] = []
         self._fresh: list[Index] = []
@@ -72,6 +72,9 @@ class Witness:
         require(now.commit <= kept.start + len(kept.entries), f"{node}: the durable commit passes the durable log")
         require(disk.end[0] <= now.term, f"{node}: the log passes the durable term")
         covered = 0 if disk.snapshot is None else disk.snapshot.index
+        if disk.snapshot is not None:
+            right = disk.snapshot.membership == self._membership_upto[covered]
+            require(right, f"{node}: the snapshot's members are not those of entry {covered}")
         require(disk.start <= covered, f"{node}: the log begins after entry {disk.start}, and no snapshot covers that")
         self._durable[node] = now
 
@@ -119,6 +122,7 @@ class Witness:
         if entry.kind == "members":
             self.membership = membership_of(entry)
         self.committed.append(entry)
+        self._membership_upto.append(self.membership)
         self._seen_committed_in.append(raft.term)
         request = entry.request
         if request is None or request.number > self._done.get(request.client, -1):
@@ -134,7 +138,7 @@ class Witness:
 
     def _on_majority(self, entry: Entry, membership: Membership) -> bool:
         holders = [name for name in membership.voters if self.disks[name].holds(entry)]
-        return len(holders) >= majority(len(membership.voters))
+        return _is_majority(len(holders), membership)
 
     def _require_majority(self, entry: Entry, membership: Membership) -> None:
         enough = self._on_majority(entry, membership)
@@ -150,8 +154,13 @@ class Witness:
         for name, disk in self.disks.items():
             voters = disk.membership.voters
             granted = sum(1 for voter in voters if ends[name] >= ends[voter])
-            safe = disk.holds(entry) or granted < majority(len(voters))
+            safe = disk.holds(entry) or not _is_majority(granted, disk.membership)
             require(safe, f"entry {entry.index} of term {entry.term} is committed, but {name} can win without it")
+
+
+def _is_majority(count: int, membership: Membership) -> bool:
+    """The witness counts for itself, lest it should be wrong together with those that it watches."""
+    return 2 * count > len(membership.voters)
 
 
 def require(holds: bool, otherwise: str) -> None:

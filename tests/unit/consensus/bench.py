@@ -38,6 +38,11 @@ def core(name: NodeName, size: int, log: Sequence[Entry] = (), state: HardState 
     )
 
 
+def election_due(raft: Raft) -> Monotonic:
+    """Return when a core stands (again); its next deadline may be to ask once more who has not answered."""
+    return raft._election_due
+
+
 def candidate(size: int, log: Sequence[Entry] = (), state: HardState | None = None) -> Raft:
     """Return core a, which has won its pre-vote and stands."""
     raft = core("a", size, log, state)
@@ -83,11 +88,6 @@ def led(size: int) -> "Bench":
     bench.pass_time(2 * HEARTBEAT)
     assert bench.nodes["a"].settled
     return bench
-
-
-def election_due(raft: Raft) -> Monotonic:
-    """Return when a node stands (again); before that it may only ask again for votes."""
-    return raft._election_due
 
 
 class Bench:

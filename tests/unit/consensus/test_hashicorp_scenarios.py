@@ -4,13 +4,12 @@ Elsewhere: ``TestRaft_SingleNode``, ``_PreVoteAvoidElectionWithPartition``, ``_N
 ``_VotingGrant_WhenLeaderAvailable`` (``test_elections``); ``_TripleNode``, ``_ApplyNonLeader``, ``_AppendEntry``
 (``test_replication``); ``_JoinNode``, ``_RemoveFollower``, ``_RemoveLeader``, ``_AddKnownPeer``,
 ``_RemoveUnknownPeer``, ``_LiveBootstrap`` (``test_membership``); ``_LeadershipTransfer``, ``...InProgress``,
-``...PickServer`` (by turns),
-``...WithOneNode``, ``...ToInvalidID``, ``...ToItself``, ``...LeaderRejectsClientRequests`` (``test_handover``,
-``test_membership``); ``_UserSnapshot``, ``_SendSnapshotFollower``, ``_InstallSnapshot_InvalidPeers``
-(``test_snapshots``); ``_VerifyLeader``, ``_VerifyLeader_Single``, ``_Barrier`` (a read; ``test_reads``);
-``_LeadershipTransferToBehindServer``, ``_runFollower_State_Transition`` (``test_etcd_*``);
-``_StartStop``, ``_AfterShutdown``, ``_ApplyConcurrent``, ``_AutoSnapshot``, ``_CacheLogWithStoreError`` (a failed write
-ends the node; ``tests/unit/datagrams``).
+``...PickServer`` (by turns), ``...WithOneNode``, ``...ToInvalidID``, ``...ToItself``,
+``...LeaderRejectsClientRequests`` (``test_handover``, ``test_membership``); ``_UserSnapshot``,
+``_SendSnapshotFollower``, ``_InstallSnapshot_InvalidPeers`` (``test_snapshots``); ``_VerifyLeader``,
+``_VerifyLeader_Single``, ``_Barrier`` (a read; ``test_reads``); ``_LeadershipTransferToBehindServer``,
+``_runFollower_State_Transition`` (``test_etcd_*``); ``_StartStop``, ``_AfterShutdown``, ``_ApplyConcurrent``,
+``_AutoSnapshot``, ``_CacheLogWithStoreError`` (a failed write ends the node; ``tests/unit/datagrams``).
 
 No meaning here:
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from appliance.consensus import membership
+from appliance.consensus.core import Raft
 from appliance.consensus.membership import Membership, encode_membership, membership_of
 from appliance.consensus.messages import (
     AppendEntries,
@@ -17,7 +18,7 @@ from appliance.consensus.messages import (
 from appliance.consensus.ready import Role
 from appliance.words.errors import OperatorError, RemoteError
 from appliance.words.ids import Monotonic
-from tests.unit.consensus.bench import TIMEOUT, Bench, core, entries, led
+from tests.unit.consensus.bench import TIMEOUT, Bench, accept, core, entries, leading, led
 
 T0 = Monotonic(0.0)
 
@@ -150,6 +151,58 @@ def test_one_change_at_a_time() -> None:
     bench.settle()
     a.remove("b", bench.now)
     assert set(a.log.membership.names) == {"a", "c", "d"}
+
+
+def with_learner() -> Raft:
+    """Return core a, which has just won term 2; b and c vote, and d does not yet."""
+    changed = encode_membership(Membership(membership.of("abc").voters, {"d": "d"}))
+    log = [*entries(1), Entry(2, 1, "members", changed)]
+    return leading(3, log, HardState(1, None, 2))
+
+
+def test_no_promotion_before_the_first_entry_of_the_term_is_committed() -> None:
+    """As for any other change: "bug in single-server membership changes"."""
+    raft = with_learner()
+    accept(raft, "d")
+    assert set(raft.log.membership.learners) == {"d"}
+    accept(raft, "b")
+    assert set(raft.log.membership.voters) == set("abcd")
+
+
+def test_no_promotion_beside_another_change() -> None:
+    raft = with_learner()
+    accept(raft, "b", "c")
+    raft.remove("c", T0)
+    accept(raft, "d")
+    assert set(raft.log.membership.names) == set("abd")
+    assert set(raft.log.membership.learners) == {"d"}
+    accept(raft, "b")
+    assert set(raft.log.membership.voters) == set("abd")
+
+
+def test_a_learner_that_is_down_is_not_promoted() -> None:
+    """It would count for the majority that it is missing from."""
+    raft = with_learner()
+    accept(raft, "b", "c")
+    raft.remove("c", T0)
+    accept(raft, "d")
+    for tenth in range(26):
+        raft.step("b", AppendEntriesReply(2, True, 3), Monotonic(tenth / 10 * TIMEOUT))
+    raft.step("b", AppendEntriesReply(2, True, 4), Monotonic(2.5 * TIMEOUT))
+    assert raft.log.commit == 4
+    assert set(raft.log.membership.learners) == {"d"}
+    raft.step("d", AppendEntriesReply(2, True, 4), Monotonic(2.6 * TIMEOUT))
+    assert set(raft.log.membership.voters) == set("abd")
+
+
+def test_a_snapshot_tells_of_committed_members_only() -> None:
+    bench = led(3)
+    bench.nodes["a"].add("d", "d", bench.now)
+    bench.nodes["a"].compact(b"", keep=0)
+    snapshot = bench.nodes["a"].log.snapshot
+    assert snapshot is not None
+    assert snapshot.membership == membership.of("abc")
+    assert bench.nodes["a"].log.membership.names == set("abcd")
 
 
 def test_no_change_before_the_first_entry_of_the_term_is_committed() -> None:

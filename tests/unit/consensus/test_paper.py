@@ -133,7 +133,9 @@ def test_follower_vote(voted_for: str | None, asks: str, granted: bool) -> None:
     """etcd ``TestFollowerVote``; section 5.2: at most one candidate a term, first come, first served."""
     raft = core("a", 3, state=HardState(1, voted_for, 0))
     raft.step(asks, RequestVote(1, 0, 0, False, False), T0)
-    assert said(raft) == [(asks, Vote(1, False, granted))]
+    ready = raft.ready()
+    assert ready.messages == ((asks, Vote(1, False, granted)),)
+    assert ready.hard_state == (HardState(1, asks, 0) if granted and voted_for is None else None)
 
 
 @pytest.mark.parametrize("term", [1, 2])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from appliance.storage.files import fsync_folder, remove_durably, write_atomically
+from appliance.storage.log import ConsensusLog
 from appliance.words.errors import StateError
 
 
@@ -64,3 +65,41 @@ def test_remove_of_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(StateError, match="can't remove"):
         remove_durably(tmp_path / "folder")
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that grows with each call that makes something durable, or changes a name."""
+    calls: list[str] = []
+    real_fsync, real_replace, real_unlink = os.fsync, os.replace, os.unlink
+
+    def fsync(handle: int) -> None:
+        calls.append("fsync of a folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "fsync of a file")
+        real_fsync(handle)
+
+    def replace(source: str, target: Path) -> None:
+        calls.append("replace")
+        real_replace(source, target)
+
+    def unlink(path: Path) -> None:
+        calls.append("unlink")
+        real_unlink(path)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    monkeypatch.setattr(os, "unlink", unlink)
+    return calls
+
+
+def test_a_name_is_durable_only_with_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = recorded(monkeypatch)
+    write_atomically(tmp_path / "state", b"x")
+    assert calls == ["fsync of a file", "replace", "fsync of a folder"]
+    calls.clear()
+    remove_durably(tmp_path / "state")
+    assert calls == ["unlink", "fsync of a folder"]
+
+
+def test_a_new_log_is_durable_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = recorded(monkeypatch)
+    with ConsensusLog(tmp_path / "consensus"):
+        assert calls[-2:] == ["fsync of a file", "fsync of a folder"]

@@ -1,0 +1,8 @@
+"""All mutations."""
+
+from tests.mutations.elections import ELECTIONS
+from tests.mutations.members import MEMBERS
+from tests.mutations.replication import REPLICATION
+from tests.mutations.shells import SHELLS
+
+MUTATIONS = (*ELECTIONS, *REPLICATION, *MEMBERS, *SHELLS)
