@@ -18,6 +18,7 @@ from appliance.cli.run import _JournalFormatter
 from appliance.cli.status import duration, render
 from appliance.node.cluster import ClusterPlan, create_cluster
 from appliance.operator_api.views import NewMember, WaitingView
+from appliance.words.ids import NodeName
 from appliance.words.settings import Member
 from tests.unit.operator_api.fake import ALONE, STATUS, FakeNode, free_port, served
 
@@ -261,9 +262,29 @@ async def test_a_member_that_does_not_catch_up_is_said(node: Path, monkeypatch: 
     monkeypatch.setattr(fake, "add_member", stays_a_learner)
     async with served(fake) as port:
         result = await _ask(node, port, "member", "add", "node7", "--host", "10.0.0.7")
-    assert result.exit_code == 1
-    assert "node7 has not caught up within 0 s: does it run" in result.stderr
-    assert "p2pfl-node member remove node7" in result.stderr
+        assert result.exit_code == 1
+        assert "node7 does not vote after 0 s: it does not answer; does it run at this address" in result.stderr
+        assert "p2pfl-node member remove node7" in result.stderr
+        network = msgspec.structs.replace(fake.state.network, unreachable={"node7": "Connection refused"})
+        fake.state = msgspec.structs.replace(fake.state, network=network)
+        result = await _ask(node, port, "member", "add", "node7", "--host", "10.0.0.7")
+        assert "it does not answer (mesh: Connection refused); does" in result.stderr
+        fake.state = msgspec.structs.replace(fake.state, peers={"node7": "up"})
+        result = await _ask(node, port, "member", "add", "node7", "--host", "10.0.0.7")
+        assert "it answers, and has not caught up yet; see its log" in result.stderr
+
+
+async def test_a_removal_that_is_not_committed_is_no_removal(node: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.cli.member.REMOVED_WITHIN_S", 0.3)
+    fake = FakeNode()
+
+    async def no_majority(node: NodeName) -> None:
+        del node
+
+    monkeypatch.setattr(fake, "remove_member", no_majority)
+    async with served(fake) as port:
+        result = await _ask(node, port, "member", "remove", "node1")
+    assert _sentence(result).startswith("node1 is not removed after 0 s: no majority has agreed;")
 
 
 @pytest.mark.parametrize("body", ["<html>", "{}", '{"node": "node0"}', "\xff"])
