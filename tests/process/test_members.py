@@ -7,8 +7,9 @@ from pathlib import Path
 import msgspec
 
 from appliance.node import template
+from appliance.operator_api.views import NewMember
 from appliance.words.settings import Identity, Member
-from tests.process.cluster import PORTS_PER_NODE, Cluster, NodeProcess, cli, plan
+from tests.process.cluster import PORTS_PER_NODE, Cluster, NodeProcess, cli, free_base_port, plan
 from tests.process.conftest import MakeCluster
 from tests.process.waiting import until
 
@@ -103,3 +104,20 @@ def test_a_node_joins_takes_part_and_the_leader_leaves(make_cluster: MakeCluster
     until(lambda: all(len(node.lineage()) > version for node in others), "rounds go on without it", within_s=60.0)
     until(lambda: others[0].lineage()[-1:] and others[0].lineage()[-1].updates == 3, "rounds of three", within_s=60.0)
     assert leader.stop() == 0
+
+
+def test_a_node_that_is_added_and_does_not_run_holds_nobody_up(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(plan(3))
+    cluster.start()
+    leader = cluster.wait_leader()
+    leader.api.add_member(NewMember("ghost", "127.0.0.1", base := free_base_port(1), base + 1))
+    until(lambda: "ghost" in members(leader)["learners"], "it is to join")
+    next(node for node in cluster.running if node is not leader).kill()
+    # Two of three that vote: a majority, as it was before.
+    cluster.wait_version(cluster.newest_version() + 2)
+    removed = ask("member", "remove", "--config", leader.file, "ghost")
+    assert (removed.returncode, removed.stdout) == (0, "ghost is no member any more; stop it\n"), removed
+    assert set(members(leader)["voters"]) == {"node0", "node1", "node2"}
+    status = leader.status()
+    assert status is not None
+    assert set(status.peers) == {"node0", "node1", "node2"} - {leader.name}
