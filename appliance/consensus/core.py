@@ -144,12 +144,8 @@ class Raft:
                     self._out.reads += self._leadership.on_reply(sender, message, now)
                     self._advance(now)
             case TimeoutNow():
-                if (
-                    self._candidacy is None
-                    and message.term == self._term
-                    and sender == self._leader
-                    and self._may_stand
-                ):
+                asked = (message.term, sender) == (self._term, self._leader)
+                if asked and self._candidacy is None and self._may_stand:
                     self._stand(now, trial=False, transfer=True)
 
     def tick(self, now: Monotonic) -> None:

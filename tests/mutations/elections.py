@@ -169,6 +169,13 @@ ELECTIONS = (
         "two win their trials at once, and split the votes",
     ),
     Mutation(
+        "a lost trial stands in the way",
+        CORE,
+        "            self._favourite.give_up()\n",
+        "",
+        "a node that can't win refuses the only one that can, time and again",
+    ),
+    Mutation(
         "ask for a vote only once",
         CORE,
         "                self._ask_for_votes(self._candidacy, now)\n",
@@ -220,8 +227,8 @@ ELECTIONS = (
     Mutation(
         "anybody may demand an election",
         CORE,
-        "                    and sender == self._leader\n",
-        "",
+        "asked = (message.term, sender) == (self._term, self._leader)",
+        "asked = message.term == self._term",
         "a member that does not lead deposes the leader at will",
     ),
     Mutation(

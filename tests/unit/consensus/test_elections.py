@@ -119,6 +119,16 @@ def test_of_two_that_try_at_once_one_gives_way(sender: str, gives_way: bool) -> 
     assert [reply.granted for reply in replies(raft)] == [gives_way]
 
 
+def test_a_trial_that_is_lost_stands_in_nobodys_way() -> None:
+    """One whose log lags tries more often than the only one that can win, which led last; found by the simulator."""
+    raft = core("a", 2, entries(1))
+    raft.tick(raft.next_deadline)
+    raft.step("b", RequestVoteReply(1, True, False), T0)
+    raft.ready()
+    raft.step("b", RequestVote(2, 2, 1, True, False), T0)
+    assert [reply.granted for reply in replies(raft)] == [True]
+
+
 def test_who_has_not_given_its_vote_is_asked_again_at_growing_intervals() -> None:
     """Datagrams get lost; and who refused a trial because it heard the leader may hear it no more."""
     raft = core("a", 5)
