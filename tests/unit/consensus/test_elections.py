@@ -10,7 +10,7 @@ from appliance.consensus.ready import Role
 from appliance.words.errors import RemoteError
 from appliance.words.ids import Monotonic
 from appliance.words.settings import Consensus
-from tests.unit.consensus.bench import T0, TIMEOUT, Bench, candidate, core, election_due, entries
+from tests.unit.consensus.bench import T0, TIMEOUT, Bench, candidate, core, entries
 
 
 def replies(raft: Raft) -> list[RequestVoteReply]:
@@ -222,16 +222,3 @@ def test_state_that_contradicts_itself_is_refused() -> None:
         core("a", 3, entries(1), HardState(1, None, 2))
     with pytest.raises(ValueError, match="later term"):
         core("a", 3, entries(2), HardState(1, None, 0))
-
-
-def test_who_has_lost_its_trial_favours_itself_no_more() -> None:
-    """One whose log lags loses every trial: it must not keep refusing the others in between."""
-    raft = core("a", 3)
-    raft.tick(raft.next_deadline)
-    now = election_due(raft)
-    for voter in "bc":
-        raft.step(voter, RequestVoteReply(0, True, False), T0)
-    assert raft.role is Role.FOLLOWER
-    raft.ready()
-    raft.step("b", RequestVote(1, 0, 0, True, False), Monotonic(now - TIMEOUT))
-    assert [reply.granted for reply in replies(raft)] == [True]
