@@ -3,6 +3,8 @@
 import asyncio
 import io
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -388,3 +390,13 @@ def test_each_line_for_the_journal_carries_its_priority() -> None:
     }
     for level, expected in lines.items():
         assert formatter.format(logging.makeLogRecord({"levelno": level, "msg": "a\nb"})) == expected
+
+
+@pytest.mark.parametrize(("thread", "status"), [("threading.Event().wait", 0), ("int", 3)])
+def test_a_thread_that_does_not_end_holds_nothing_up(thread: str, status: int) -> None:
+    """Left to the interpreter, PyTorch's threads abort a process that ended well."""
+    program = (
+        "import threading; from appliance.cli.run import leave; "
+        f"thread = threading.Thread(target={thread}, daemon=True); thread.start(); thread.join(1); leave(); exit(3)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == status
