@@ -8,7 +8,7 @@ import click
 from appliance.cli.options import config_option
 from appliance.node.config import load
 from appliance.operator_api.client import NodeApi
-from appliance.operator_api.views import NewMember
+from appliance.operator_api.views import NewMember, Status
 from appliance.words.errors import OperatorError
 from appliance.words.ids import NodeName
 from appliance.words.settings import Member
@@ -57,9 +57,19 @@ def add(file: Path, node: NodeName, host: str, mesh_port: int, consensus_port: i
             return
         time.sleep(POLL_S)
     raise OperatorError(
-        f"{node} has not caught up within {CAUGHT_UP_WITHIN_S:.0f} s: does it run, with cluster.join = true, a "
-        f"certificate of this cluster and its consensus secret? It will vote as soon as it has; or take it back: "
-        f"p2pfl-node member remove {node}"
+        f"{node} does not vote after {CAUGHT_UP_WITHIN_S:.0f} s: {_missing(api.status(), node)}. It will vote as soon "
+        f"as it has caught up; or take it back: p2pfl-node member remove {node}"
+    )
+
+
+def _missing(status: Status, node: NodeName) -> str:
+    """Say what keeps a node from catching up, as the one that was asked sees it."""
+    if status.peers.get(node) == "up":
+        return "it answers, and has not caught up yet; see its log"
+    mesh = status.network.unreachable.get(node)
+    return (
+        f"it does not answer{f' (mesh: {mesh})' if mesh else ''}; does it run at this address, with "
+        "cluster.join = true, a certificate of this cluster and its consensus secret"
     )
 
 
@@ -73,8 +83,11 @@ def remove(file: Path, node: NodeName) -> None:
     end = time.monotonic() + REMOVED_WITHIN_S
     while time.monotonic() < end:
         members = api.members()
-        if node not in {**members.voters, **members.learners} and api.status().leader is not None:
+        if node not in {**members.voters, **members.learners}:
             click.echo(f"{node} is no member any more; stop it")
             return
         time.sleep(POLL_S)
-    raise OperatorError(f"{node} is being removed, but the cluster has no leader yet; see p2pfl-node status")
+    raise OperatorError(
+        f"{node} is not removed after {REMOVED_WITHIN_S:.0f} s: no majority has agreed; see p2pfl-node status, "
+        "and p2pfl-node member list on the leader"
+    )

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import click
@@ -25,6 +26,7 @@ def run(file: Path) -> None:
     _set_up_logging(config)
     _keep_memory_together()
     asyncio.run(_run(config))
+    leave()
 
 
 async def _run(config: Config) -> None:
@@ -43,6 +45,16 @@ async def _run(config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
     await run_node(config, stop)
+
+
+def leave() -> None:
+    """End the process at once if a thread still trains, though it was asked to stop and given its time.
+
+    All that counts is durable by now, and to take PyTorch down beneath that thread would abort the process.
+    """
+    if threading.active_count() > 1:
+        logging.shutdown()
+        os._exit(0)
 
 
 class _JournalFormatter(logging.Formatter):

@@ -239,11 +239,12 @@ class Raft:
     def keep_alive(self) -> list[tuple[NodeName, Message]]:
         """Return heartbeats that a leader may send while a ``Ready`` is still being made durable.
 
-        So a slow disk costs no election. They tell nothing of that ``Ready``: its entries were never acknowledged, and
-        the term was durable before anybody else voted for it. The only voter has no such proof, and says nothing.
+        So a slow disk costs no election. They tell nothing of that ``Ready``: its entries were never acknowledged, what
+        it commits may have been counted by members that it is to write, and the term was durable before anybody else
+        voted for it. The only voter has no such proof, and says nothing.
         """
         alone = len(self._log.membership.voters) == 1
-        return [] if self._leadership is None or alone else self._leadership.keep_alive()
+        return [] if self._leadership is None or alone else self._leadership.keep_alive(self._out.carried_out)
 
     def ready(self) -> Ready:
         """Drain what is to be done."""

@@ -188,16 +188,16 @@ class Leadership:
         if self.reads.wanted:
             self.reads.send()
             for name, follower in self._followers.items():
-                self._send(name, self._empty(follower, self.reads.beat))
+                self._send(name, self._empty(follower, self._log.commit, self.reads.beat))
 
-    def keep_alive(self) -> list[tuple[NodeName, Message]]:
-        """Return heartbeats about nothing but what each follower has acknowledged."""
-        return [(name, self._empty(follower, 0)) for name, follower in self._followers.items()]
+    def keep_alive(self, commit: Index) -> list[tuple[NodeName, Message]]:
+        """Return heartbeats about nothing but what each follower has acknowledged, and a commit that was told."""
+        return [(name, self._empty(follower, commit, 0)) for name, follower in self._followers.items()]
 
-    def _empty(self, follower: Follower, beat: Index) -> Message:
+    def _empty(self, follower: Follower, commit: Index, beat: Index) -> Message:
         """Return a heartbeat about what the follower has acknowledged, or about what every follower should have."""
         previous = max(follower.match, self._log.start)
-        return AppendEntries(self._term, previous, self._log.term_at(previous) or 0, self._log.commit, (), beat)
+        return AppendEntries(self._term, previous, self._log.term_at(previous) or 0, commit, (), beat)
 
     def on_reply(self, name: NodeName, reply: AppendEntriesReply, now: Monotonic) -> list[Read]:
         """Take in a follower's answer of this term; return the reads that it confirms.

@@ -93,6 +93,9 @@ class Outbox:
         self._told = RoleChange(Role.FOLLOWER, saved.term, None)
         self._told_members: tuple[Membership, Membership] | None = None
         self._saved = saved
+        self.carried_out: Index = 0
+        """What was committed when the ``Ready`` before the last was handed out: that one is carried out by now."""
+        self._handed_out: Index = 0
 
     def send(self, to: NodeName, message: Message) -> None:
         """Add a message."""
@@ -127,6 +130,7 @@ class Outbox:
             fetch=self.fetch,
         )
         self._saved = state if must_write else self._saved
+        self.carried_out, self._handed_out = self._handed_out, log.commit
         self._told_members = members
         self._messages, self._role_changes, self.reads, self.fetch = [], [], [], None
         return ready

@@ -47,7 +47,7 @@ class Status:
     Attributes:
         first_index: the first entry that is in the log still, and not only in a snapshot.
         settled: this node leads, and its no-op is committed: it may act as the leader.
-        membership: the latest in the log, committed or not.
+        membership: the latest that is committed; while one is under way, it is not the one that majorities are of.
         turns: how often each member has led.
     """
 
@@ -200,8 +200,8 @@ class ConsensusDriver:
     async def add(self, node: NodeName, member: Member) -> None:
         """Let a node join, if this one leads: as a learner, which votes by itself once it has caught up.
 
-        Returns once the change is durable here; it is done when ``status().membership`` says so on a majority. Raises
-        OperatorError if it can't be.
+        Returns once the change is durable here; it is done when ``status().membership`` says so. Raises OperatorError
+        if it can't be.
         """
         await self._ask(lambda now: self._raft.add(node, place_of(member), now))
 
@@ -248,7 +248,7 @@ class ConsensusDriver:
             last_index=log.last_index,
             first_index=log.start + 1,
             settled=raft.settled,
-            membership=log.membership,
+            membership=log.settled_membership,
             turns={node: log.ledger.turns.get(node, 0) for node in sorted(log.membership.names)},
         )
 

@@ -108,9 +108,10 @@ class Datagrams(asyncio.DatagramProtocol):
     def set_members(self, members: Mapping[NodeName, Member]) -> None:
         """Talk to these from now on, and to nobody else."""
         peers = sorted(members.keys() - {self._me})
-        fresh = [peer for peer in peers if peer not in self._addresses]
+        # New ones, and those that moved.
+        fresh = [peer for peer in peers if peer not in self._addresses or self._members.get(peer) != members[peer]]
         self._members = dict(members)
-        self._addresses = {peer: self._addresses.get(peer) for peer in peers}
+        self._addresses = {peer: None if peer in fresh else self._addresses[peer] for peer in peers}
         if self._transport is not None:
             for peer in fresh:
                 lookup = asyncio.get_running_loop().create_task(self._resolve_one(peer))

@@ -55,11 +55,13 @@ class Link:
     Whoever opens it closes it. A failure is logged when it begins and when it is over, not for each message.
 
     Attributes:
+        member: where the peer is reached.
         problem: why the peer can't be reached; empty while it can, or while nobody tried.
         failed: messages that could not be delivered so far.
     """
 
     def __init__(self, peer: NodeName, member: Member, tls: ssl.SSLContext, queue_bytes: int) -> None:
+        self.member = member
         self.problem = ""
         self.failed = 0
         self._peer = peer

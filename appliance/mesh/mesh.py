@@ -74,8 +74,9 @@ class Mesh:
     def set_members(self, members: Mapping[NodeName, Member]) -> None:
         """Keep a link to each of these from now on, and take messages from them, and from nobody else."""
         self._server.set_members(members)
-        for peer in self._links.keys() - members.keys():
-            self._close(self._links.pop(peer))
+        for peer, link in list(self._links.items()):
+            if link.member != members.get(peer):  # it left, or came back elsewhere
+                self._close(self._links.pop(peer))
         for peer in sorted(members.keys() - self._links.keys() - {self._node}):
             link = self._links[peer] = Link(peer, members[peer], self._tls, self._max_message_bytes)
             link.open()

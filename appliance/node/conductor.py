@@ -15,6 +15,7 @@ from appliance.node.aggregator_work import seal_model
 from appliance.node.core import NodeCore
 from appliance.node.elections import Elections
 from appliance.node.errands import Errands
+from appliance.node.members import belongs
 from appliance.node.participant_work import OpenedReceipt
 from appliance.node.shells import Shells
 from appliance.rounds import actions as do
@@ -101,10 +102,15 @@ class Conductor:
         """Consensus: these nodes belong to the cluster now."""
         self._shells.mesh.set_members(members)
         self._shells.verifier.set_members(members)
-        is_member = self._core.node in self._shells.consensus.status().membership.names
-        if self._core.is_member and not is_member:
-            log.warning("this node is no member of the cluster; it waits to be added, on the leader")
-        self._do(self._core.members_changed(frozenset(members), self._now(), is_member=is_member))
+        # A learner counts for nothing in a round: it may not even run.
+        membership = self._shells.consensus.status().membership
+        voters = frozenset(membership.voters) & members.keys()
+        was_member, is_member = self._core.is_member, belongs(self._core.node, members, membership)
+        self._do(self._core.members_changed(voters, self._now(), is_member=is_member))
+        if was_member and not is_member:
+            log.warning("this node was removed from the cluster: stop it, or have it added again")
+        elif is_member and not was_member:
+            log.info("this node is let into the cluster")
 
     def snapshot(self) -> bytes:
         """Consensus: return all that the committed entries so far amount to."""

@@ -125,6 +125,8 @@ def _describe(error: msgspec.ValidationError, content: dict[str, object]) -> str
         return f"{place}: must be one of {options}"
     if "matching regex '^[a-z0-9][a-z0-9.-]" in problem:
         return f"{place}: a node's name is 1 to 63 small letters, digits, dots and hyphens, as in a host name"
+    if "matching regex '^[A-Za-z0-9._:%-]" in problem:
+        return f"{place}: must be an IP address or a host's name"
     problem = re.sub(r"`([a-z]+)( \| null)?`", lambda kind: _KINDS.get(kind[1], kind[0]), problem)
     return f"{place}: {problem.replace('Expected', 'must be').replace(', got', ', and is')}"
 
@@ -184,6 +186,10 @@ def _check(config: Config, path: Path) -> None:
         refuse("node", f"{config.node} is not among cluster.members ({', '.join(sorted(members))})")
     if config.quorum > len(members):
         refuse("rounds.quorum", f"is {config.quorum}, and the cluster has only {len(members)} members")
+    if config.cluster.join and len(members) == 1:
+        refuse("cluster.join", "is true, and cluster.members names no other node: list those of the running cluster")
+    if config.cluster.join and config.consensus.engine == "raftos":
+        refuse("cluster.join", "is true, and the engine raftos knows no nodes that join")
     _check_numbers(config, refuse)
     _check_addresses(members, refuse)
     timing = config.consensus

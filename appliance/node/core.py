@@ -45,8 +45,12 @@ class NodeCore:
         kept: FinishedUpdate | None,
         stored: frozenset[Digest],
         now: Monotonic,
+        joins: bool = False,
     ) -> None:
-        """Begin as a follower with what the disk holds: the term, a kept update, the models whose bytes are there."""
+        """Begin as a follower with what the disk holds: the term, a kept update, the models whose bytes are there.
+
+        ``joins``: this node is new in a cluster that is there already.
+        """
         self.node = node
         self._period_s = consensus.period_s
         self._stored = set(stored)
@@ -60,7 +64,12 @@ class NodeCore:
         self.leader_since = now
         """Since when ``leader`` holds: how long it has led, or how long there has been none."""
         self._resigning = False
-        self.is_member = True
+        self.joins = joins
+        """This node is to be let into the cluster, and never was."""
+        self.is_member = not joins
+        """Consensus has this node, as one that votes or is about to."""
+        self.member_since = now
+        """Since when ``is_member`` is as it is."""
 
     @property
     def stored(self) -> frozenset[Digest]:
@@ -94,10 +103,15 @@ class NodeCore:
             actions += self.participant.leader_changed(now)
         return actions
 
-    def members_changed(self, members: frozenset[NodeName], now: Monotonic, *, is_member: bool) -> list[Action]:
+    def members_changed(self, voters: frozenset[NodeName], now: Monotonic, *, is_member: bool) -> list[Action]:
         """Consensus has other members; ``is_member``: this node is one of them, and neither removed nor yet to join."""
-        self.is_member = is_member
-        return list(self.aggregator.members_changed(members, now))
+        actions: list[Action] = list(self.aggregator.members_changed(voters, now))
+        if is_member is not self.is_member:
+            self.is_member, self.member_since = is_member, now
+            self.joins = False
+            # Nobody talks to a removed node any more: what the leader said last must not keep it waiting.
+            actions += self.participant.leader_changed(now)
+        return actions
 
     def snapshot(self) -> bytes:
         """Return all that the committed entries so far amount to."""

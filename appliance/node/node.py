@@ -12,7 +12,6 @@ from typing import Any
 
 from appliance import __version__
 from appliance.datagrams.driver import ConsensusDriver
-from appliance.datagrams.places import members_of
 from appliance.datagrams.raftos_engine import RaftosEngine
 from appliance.datagrams.secret import read_secret
 from appliance.envelopes.pool import KeyPool
@@ -25,6 +24,7 @@ from appliance.node.core import NodeCore
 from appliance.node.elections import Elections
 from appliance.node.engine import ConsensusEngine
 from appliance.node.errands import Errands
+from appliance.node.members import check_addition, check_removal, members_view
 from appliance.node.participant_work import ParticipantWork
 from appliance.node.patience import Patience
 from appliance.node.relay import Relay
@@ -137,9 +137,9 @@ class Node:
     def resign(self) -> str | None:
         """Ask the leader to hand over; return why that can't be asked, or None."""
         leader, term = self._core.leader, self._core.term
-        if leader is None:
+        if leader is None or not self._core.is_member:
             return "there is no leader now"
-        if not self._shells.mesh.peers:
+        if not self._has_heirs:
             return "the cluster has one node: there is nobody to hand over to"
         if leader == self._core.node:
             log.info("an operator asks this node to resign")
@@ -149,29 +149,35 @@ class Node:
         return None
 
     def members(self) -> MembersView:
-        """Return the nodes of the cluster, as the consensus log of this node says."""
-        membership, cluster = self._shells.consensus.status().membership, self._config.cluster
-        members = members_of(membership, cluster)
-        return MembersView(
-            {name: members[name] for name in membership.voters}, {name: members[name] for name in membership.learners}
-        )
+        """Return the nodes of the cluster, as far as this node knows that to be committed."""
+        return members_view(self._shells.consensus.status().membership, self._config.cluster)
 
     async def add_member(self, new: NewMember) -> None:
         """Let a node join, if this one leads; it votes by itself once it has caught up. Raises OperatorError."""
         self._require_leading()
+        member = Member(new.host, new.mesh_port, new.consensus_port)
+        check_addition(new.node, member, self.members())
         log.info("an operator adds %s (%s)", new.node, new.host)
-        await self._shells.consensus.add(new.node, Member(new.host, new.mesh_port, new.consensus_port))
+        await self._shells.consensus.add(new.node, member)
 
     async def remove_member(self, node: NodeName) -> None:
         """Let a node leave, if this one leads; it may be this one. Raises OperatorError."""
         self._require_leading()
+        check_removal(node, self.members(), self._config.rounds)
         log.info("an operator removes %s", node)
         await self._shells.consensus.remove(node)
 
     def _require_leading(self) -> None:
+        if not self._core.is_member:
+            raise OperatorError(f"{self._core.node} is no member of the cluster; ask the leader")
         leader = self._core.leader
         if leader != self._core.node:
             raise OperatorError(f"{leader or 'nobody'} leads now; members are added and removed on the leader")
+
+    @property
+    def _has_heirs(self) -> bool:
+        """Whether anybody else votes, and so can lead."""
+        return bool(self._shells.consensus.status().membership.voters.keys() - {self._core.node})
 
     # --- its life ----------------------------------------------------------------------------------------------------
 
@@ -218,7 +224,7 @@ class Node:
 
     async def _hand_over(self) -> None:
         """Resign if this node leads: finish a commit under way, leave an open round to the next leader."""
-        if not self._core.is_leading or not self._shells.mesh.peers:
+        if not self._core.is_leading or not self._has_heirs:
             return
         log.info("stopping: handing over leadership")
         self._conductor.resign()
@@ -314,6 +320,7 @@ async def _node(config: Config, clock: Clock) -> AsyncIterator[Node]:
             kept=_finished_update(updates),
             stored=models.digests(),
             now=clock(),
+            joins=config.cluster.join,
         )
         elections = Elections(config.node)
         errands = Errands(shells.aggregator, clock)

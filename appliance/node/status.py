@@ -37,7 +37,11 @@ class PeerWatch:
         self._live &= self._since.keys()
 
     def observe(self, live: frozenset[NodeName], now: Monotonic) -> tuple[frozenset[NodeName], frozenset[NodeName]]:
-        """Take in which peers are live now; return those that came up and those that went down."""
+        """Take in which peers are live now; return those that came up and those that went down.
+
+        One that is not watched is left out: consensus hears a node that is being removed for a moment longer.
+        """
+        live &= self._since.keys()
         came, went = live - self._live, self._live - live
         for peer in came | went:
             self._since[peer] = now
@@ -64,8 +68,8 @@ def waits(core: NodeCore, peers: PeerWatch, now: Monotonic) -> list[tuple[Who, W
     down = peers.down_text(now)
     found: list[tuple[Who, Waiting]] = []
     if not core.is_member:
-        reason = f"no member of the cluster, waiting to be added on the leader: p2pfl-node member add {core.node}"
-        found.append(("node", Waiting(reason, core.leader_since, None)))
+        how = f": p2pfl-node member add {core.node} --host HOST, on the leader" if core.joins else ""
+        found.append(("node", Waiting(f"{_outside(core)}{how}", core.member_since, None)))
     elif core.leader is None:
         reason = f"waiting for a leader: {len(peers.live) + 1} of {members} nodes up, {members // 2 + 1} needed"
         found.append(("node", Waiting(_with(reason, down), core.leader_since, None)))
@@ -75,6 +79,10 @@ def waits(core: NodeCore, peers: PeerWatch, now: Monotonic) -> list[tuple[Who, W
         found.append(("aggregator", Waiting(_with(wait.reason, missing), wait.since, wait.until)))
     found.append(("participant", core.participant.waiting))
     return found
+
+
+def _outside(core: NodeCore) -> str:
+    return "waiting to be let into the cluster" if core.joins else "removed from the cluster"
 
 
 def _with(reason: str, addition: str) -> str:
@@ -107,7 +115,7 @@ def status_of(
         node=core.node,
         role=core.role.value,
         term=core.term,
-        leader=core.leader,
+        leader=core.leader if core.is_member else None,  # a removed node is told of no later one
         participant="active",
         aggregator="active" if core.is_leading else "inactive",
         round=_round(core),
@@ -139,6 +147,8 @@ def _round(core: NodeCore) -> int:
 
 def summary(core: NodeCore, peers: PeerWatch) -> str:
     """Return one line, such as "leader of term 5, round 12, 4/4 peers up"."""
+    if not core.is_member:
+        return _outside(core)
     count = f"round {_round(core)}, {len(peers.live)}/{len(peers.states())} peers up"
     if core.role is Role.LEADER:
         return f"leader of term {core.term}, {count}"

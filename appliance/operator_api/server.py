@@ -43,7 +43,8 @@ async def operator_api(settings: Operator, node: Operated) -> AsyncIterator[None
 
 
 def _application(host: str, node: Operated) -> web.Application:
-    application = web.Application(middlewares=[_refuse_browsers, _refuse_other_names(host)])
+    middlewares = [_refuse_browsers, _refuse_other_names(host)]
+    application = web.Application(client_max_size=_BODY_LIMIT, middlewares=middlewares)
 
     async def status(_: web.Request) -> web.Response:
         return _json(msgspec.json.encode(node.status()))
@@ -79,7 +80,7 @@ def _application(host: str, node: Operated) -> web.Application:
 
     async def add_member(request: web.Request) -> web.Response:
         try:
-            new = msgspec.json.decode(await request.content.read(_BODY_LIMIT), type=NewMember)
+            new = msgspec.json.decode(await request.read(), type=NewMember)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             return web.Response(status=400, text=f"not a member: {error}\n")
         return await _done(node.add_member(new))

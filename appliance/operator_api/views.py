@@ -1,12 +1,12 @@
 """What the operator API shows: the JSON of ``/v1/status`` (design.md section 5). Scripts depend on these names."""
 
-from typing import Annotated, Literal, Protocol
+from typing import Literal, Protocol
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from appliance.words.ids import Digest, NodeName, Round, Term, Version
 from appliance.words.models import GlobalModel
-from appliance.words.settings import Member, Port
+from appliance.words.settings import Host, Member, Port
 
 
 class ModelView(Struct, frozen=True):
@@ -99,7 +99,7 @@ class Status(Struct, frozen=True):
 
 
 class MembersView(Struct, frozen=True):
-    """The answer of ``GET /v1/members``: where each node of the cluster is reached.
+    """The answer of ``GET /v1/members``: where each node of the cluster is reached, as is committed.
 
     Attributes:
         learners: nodes that are to vote, and have not caught up yet.
@@ -113,7 +113,7 @@ class NewMember(Struct, frozen=True, forbid_unknown_fields=True):
     """The body of ``POST /v1/members``."""
 
     node: NodeName
-    host: Annotated[str, Meta(min_length=1, max_length=255)]
+    host: Host
     mesh_port: Port = 7000
     consensus_port: Port = 7001
 
@@ -137,7 +137,7 @@ class Operated(Protocol):
         """Ask the leader to hand over; return why that can't be asked, or None."""
 
     def members(self) -> MembersView:
-        """Return the nodes of the cluster, as the consensus log of this node says."""
+        """Return the nodes of the cluster, as far as this node knows that to be committed."""
 
     async def add_member(self, new: NewMember) -> None:
         """Let a node join, if this one leads. Raises OperatorError."""

@@ -84,9 +84,7 @@ class Aggregator:
             until = self._next_opening
             if until == float("inf"):
                 reason = "waiting for another node to take over"
-        if until is not None and not math.isfinite(until):
-            until = None
-        return Waiting(reason, self._since, until)
+        return Waiting(reason, self._since, until if until is not None and math.isfinite(until) else None)
 
     # --- events of consensus -----------------------------------------------------------------------------------------
 
@@ -121,9 +119,11 @@ class Aggregator:
         return self._advance(now)
 
     def members_changed(self, members: frozenset[NodeName], now: Monotonic) -> list[AggregatorAction]:
-        """Other nodes belong to the cluster: majorities are counted among them from now on."""
+        """Others vote in the cluster: majorities are counted among them, and only they are waited for, from now on."""
         self._take_members(members)
         self._live &= members
+        if self._current is not None:
+            self._current.unable &= members
         return self._advance(now)
 
     def proposal_refused(self, now: Monotonic) -> list[AggregatorAction]:
@@ -201,7 +201,7 @@ class Aggregator:
         current = self._current
         if current is not None and self._is_current(term, round_) and self._phase is Phase.AGGREGATING:
             current.digest = digest
-            self._stored_by = {self._node}
+            self._stored_by = {self._node} & self._members  # a leader that is being removed does not count itself
             self._replicate.reset()
             self._enter(Phase.REPLICATING, now)
         return self._advance(now)

@@ -11,6 +11,8 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
 AtLeastOne = Annotated[int, Meta(ge=1)]
+Host = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:%-]{1,255}$")]
+"""An IP address (IPv6 with its zone, if it needs one) or a host's name."""
 
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True):
@@ -20,7 +22,7 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True):
 class Member(Section, frozen=True):
     """Where one member of the cluster is reached."""
 
-    host: Annotated[str, Meta(min_length=1)]
+    host: Host
     mesh_port: Port = 7000
     consensus_port: Port = 7001
 

@@ -231,8 +231,8 @@ REPLICATION = (
     Mutation(
         "keep-alives confirm reads",
         LEADERSHIP,
-        "return [(name, self._empty(follower, 0)) for name, follower in self._followers.items()]",
-        "return [(name, self._empty(follower, self.reads.beat)) for name, follower in self._followers.items()]",
+        "return [(name, self._empty(follower, commit, 0)) for name, follower in self._followers.items()]",
+        "return [(name, self._empty(follower, commit, self.reads.beat)) for name, follower in self._followers.items()]",
         "they are no part of a Ready, and so no proof of one",
     ),
     Mutation(

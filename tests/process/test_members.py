@@ -7,14 +7,20 @@ from pathlib import Path
 import msgspec
 
 from appliance.node import template
+from appliance.operator_api.views import NewMember
 from appliance.words.settings import Identity, Member
-from tests.process.cluster import PORTS_PER_NODE, Cluster, NodeProcess, cli, plan
+from tests.process.cluster import PORTS_PER_NODE, Cluster, NodeProcess, cli, free_base_port, plan
 from tests.process.conftest import MakeCluster
 from tests.process.waiting import until
 
 
 def ask(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(cli(*arguments), capture_output=True, text=True, timeout=90, check=False)
+
+
+def members(node: NodeProcess) -> dict[str, dict[str, Member]]:
+    """Return what a node says of the members, as scripts read it."""
+    return msgspec.json.decode(node.api.get("/v1/members"), type=dict[str, dict[str, Member]])
 
 
 def new_node(cluster: Cluster, name: str) -> NodeProcess:
@@ -54,7 +60,9 @@ def test_a_node_joins_takes_part_and_the_leader_leaves(make_cluster: MakeCluster
     cluster.wait_version(1)
     joined = cluster.nodes["node3"] = new_node(cluster, "node3")
     joined.start()
-    until(lambda: joined.waits_for("node", "no member of the cluster"), "it says that it waits", within_s=60.0)
+    until(
+        lambda: joined.waits_for("node", "waiting to be let into the cluster"), "it says that it waits", within_s=60.0
+    )
 
     place = joined.config.me
     here = ("--host", place.host, "--mesh-port", str(place.mesh_port), "--consensus-port", str(place.consensus_port))
@@ -70,9 +78,15 @@ def test_a_node_joins_takes_part_and_the_leader_leaves(make_cluster: MakeCluster
         "node3 is a member of the cluster already"
         in ask("member", "add", "--config", leader.file, "node3", *here).stderr
     )
+    until(lambda: "node3" in members(follower)["voters"], "the others know")
     assert ask("member", "list", "--config", follower.file).stdout.count(" votes\n") == 4
-    # Nobody else's files know of it, and all count it in.
-    until(lambda: cluster.newest_version() > 0 and leader.lineage()[-1].updates == 4, "a round of four", within_s=60.0)
+    # Nobody else's files know of it, and all count it in; also who starts again with such a file.
+    until(lambda: 4 in [model.updates for model in leader.lineage()], "a round of four", within_s=60.0)
+    assert follower.stop() == 0
+    version = cluster.newest_version()
+    cluster.start(follower.name)
+    until(lambda: 4 in [m.updates for m in follower.lineage()[version + 2 :]], "another one", within_s=60.0)
+    assert len(members(follower)["voters"]) == 4
     cluster.wait_version(cluster.newest_version() + 1)
     cluster.check_rounds(joined.lineage())
 
@@ -80,11 +94,30 @@ def test_a_node_joins_takes_part_and_the_leader_leaves(make_cluster: MakeCluster
     removed = ask("member", "remove", "--config", leader.file, leader.name)
     assert (removed.returncode, removed.stdout) == (0, f"{leader.name} is no member any more; stop it\n"), removed
     others = [node for node in cluster.running if node is not leader]
+    assert leader.name not in members(leader)["voters"], "member remove waits for the commit"
     cluster.wait_leader(others, other_than=leader)
-    until(lambda: leader.waits_for("node", "no member of the cluster"), "the removed one says so")
+    until(lambda: all(leader.name not in members(node)["voters"] for node in others), "all know that it left")
+    until(lambda: leader.waits_for("node", "removed from the cluster"), "the removed one says so")
     assert (status := leader.status()) is not None
-    assert not status.ready
+    assert (status.ready, status.leader, status.summary) == (False, None, "removed from the cluster")
     version = max(len(node.lineage()) for node in others)
     until(lambda: all(len(node.lineage()) > version for node in others), "rounds go on without it", within_s=60.0)
-    assert others[0].lineage()[-1].updates == 3
+    until(lambda: others[0].lineage()[-1:] and others[0].lineage()[-1].updates == 3, "rounds of three", within_s=60.0)
     assert leader.stop() == 0
+
+
+def test_a_node_that_is_added_and_does_not_run_holds_nobody_up(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(plan(3))
+    cluster.start()
+    leader = cluster.wait_leader()
+    leader.api.add_member(NewMember("ghost", "127.0.0.1", base := free_base_port(1), base + 1))
+    until(lambda: "ghost" in members(leader)["learners"], "it is to join")
+    next(node for node in cluster.running if node is not leader).kill()
+    # Two of three that vote: a majority, as it was before.
+    cluster.wait_version(cluster.newest_version() + 2)
+    removed = ask("member", "remove", "--config", leader.file, "ghost")
+    assert (removed.returncode, removed.stdout) == (0, "ghost is no member any more; stop it\n"), removed
+    assert set(members(leader)["voters"]) == {"node0", "node1", "node2"}
+    status = leader.status()
+    assert status is not None
+    assert set(status.peers) == {"node0", "node1", "node2"} - {leader.name}

@@ -114,8 +114,9 @@ class Witness:
         require(index >= floor, f"{node} reads as of entry {index}, though {floor} was committed before")
 
     def _add(self, entry: Entry, raft: Raft) -> None:
-        # By which of two neighbouring memberships, can't be seen from outside: both may be of one batch of messages.
-        by = next((m for m in (self.membership, raft.log.membership) if self._on_majority(entry, m)), self.membership)
+        # By which membership, only its leader knows: it may be one that is not committed yet, on its disk alone.
+        known = [self.membership, raft.log.membership, *(disk.membership for disk in self.disks.values())]
+        by = next((each for each in known if each.voters and self._on_majority(entry, each)), self.membership)
         self._committed_by.append(by)
         self._require_majority(entry, by)
         self._require_safe(entry)

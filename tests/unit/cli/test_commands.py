@@ -3,6 +3,8 @@
 import asyncio
 import io
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from appliance.cli.run import _JournalFormatter
 from appliance.cli.status import duration, render
 from appliance.node.cluster import ClusterPlan, create_cluster
 from appliance.operator_api.views import NewMember, WaitingView
+from appliance.words.ids import NodeName
 from appliance.words.settings import Member
 from tests.unit.operator_api.fake import ALONE, STATUS, FakeNode, free_port, served
 
@@ -261,9 +264,29 @@ async def test_a_member_that_does_not_catch_up_is_said(node: Path, monkeypatch: 
     monkeypatch.setattr(fake, "add_member", stays_a_learner)
     async with served(fake) as port:
         result = await _ask(node, port, "member", "add", "node7", "--host", "10.0.0.7")
-    assert result.exit_code == 1
-    assert "node7 has not caught up within 0 s: does it run" in result.stderr
-    assert "p2pfl-node member remove node7" in result.stderr
+        assert result.exit_code == 1
+        assert "node7 does not vote after 0 s: it does not answer; does it run at this address" in result.stderr
+        assert "p2pfl-node member remove node7" in result.stderr
+        network = msgspec.structs.replace(fake.state.network, unreachable={"node7": "Connection refused"})
+        fake.state = msgspec.structs.replace(fake.state, network=network)
+        result = await _ask(node, port, "member", "add", "node7", "--host", "10.0.0.7")
+        assert "it does not answer (mesh: Connection refused); does" in result.stderr
+        fake.state = msgspec.structs.replace(fake.state, peers={"node7": "up"})
+        result = await _ask(node, port, "member", "add", "node7", "--host", "10.0.0.7")
+        assert "it answers, and has not caught up yet; see its log" in result.stderr
+
+
+async def test_a_removal_that_is_not_committed_is_no_removal(node: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.cli.member.REMOVED_WITHIN_S", 0.3)
+    fake = FakeNode()
+
+    async def no_majority(node: NodeName) -> None:
+        del node
+
+    monkeypatch.setattr(fake, "remove_member", no_majority)
+    async with served(fake) as port:
+        result = await _ask(node, port, "member", "remove", "node1")
+    assert _sentence(result).startswith("node1 is not removed after 0 s: no majority has agreed;")
 
 
 @pytest.mark.parametrize("body", ["<html>", "{}", '{"node": "node0"}', "\xff"])
@@ -367,3 +390,13 @@ def test_each_line_for_the_journal_carries_its_priority() -> None:
     }
     for level, expected in lines.items():
         assert formatter.format(logging.makeLogRecord({"levelno": level, "msg": "a\nb"})) == expected
+
+
+@pytest.mark.parametrize(("thread", "status"), [("threading.Event().wait", 0), ("int", 3)])
+def test_a_thread_that_does_not_end_holds_nothing_up(thread: str, status: int) -> None:
+    """Left to the interpreter, PyTorch's threads abort a process that ended well."""
+    program = (
+        "import threading; from appliance.cli.run import leave; "
+        f"thread = threading.Thread(target={thread}, daemon=True); thread.start(); thread.join(1); leave(); exit(3)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == status

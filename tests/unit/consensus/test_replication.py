@@ -21,7 +21,7 @@ from appliance.consensus.messages import (
 from appliance.consensus.ready import Role
 from appliance.words.errors import RemoteError
 from appliance.words.ids import Monotonic
-from tests.unit.consensus.bench import TIMEOUT, Bench, core, entries
+from tests.unit.consensus.bench import TIMEOUT, Bench, core, entries, led
 
 T0 = Monotonic(0.0)
 
@@ -174,3 +174,19 @@ def test_garbage_is_refused_and_raises_nothing_else(cut: int) -> None:
     flipped[cut % len(whole)] ^= 0xFF
     with contextlib.suppress(RemoteError):
         decode(bytes(flipped))
+
+
+def test_keep_alives_tell_no_commit_that_hangs_on_what_is_not_durable() -> None:
+    """Found by seed 6209: counted by members that the leader was about to write, and told before they were durable."""
+    bench = led(4)
+    a = bench.nodes["a"]
+    a.propose(b"x", bench.now)
+    for to, message in a.ready().messages:
+        bench.nodes[to].step("a", message, bench.now)
+    told = a.log.commit
+    a.remove("d", bench.now)  # two of the three that remain are enough now, and b has answered
+    a.step("b", AppendEntriesReply(1, True, 3), bench.now)
+    assert a.log.commit == told + 1
+    ready = a.ready()  # under way to the disk from here on
+    assert any(entry.kind == "members" for entry in ready.entries)
+    assert {message.commit for _, message in a.keep_alive() if isinstance(message, AppendEntries)} == {told}

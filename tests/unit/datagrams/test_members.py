@@ -106,3 +106,34 @@ def test_places_come_back_and_the_own_configuration_counts_more() -> None:
     for bad in ("", "host", "host 1", "host x 2", "host 0 2", " 1 2", "h 1 2 3"):
         with pytest.raises(RemoteError, match="place that is none"):
             members_of(membership_of(cluster).with_learner("z", bad), cluster)
+
+
+async def test_two_nodes_hand_over_and_either_can_be_left_alone(tmp_path: Path) -> None:
+    async with Loopback(2, tmp_path) as cluster:
+        first = cluster.nodes[await cluster.leader()]
+        second = next(node for node in cluster.nodes.values() if node is not first)
+        assert await first.driver.resign()
+        await until(lambda: second.settled)
+        # The leader leaves: whoever stays alone leads, and has nobody to resign to.
+        await second.driver.remove(second.name)
+        await until(lambda: first.settled and second.name not in first.driver.status().membership.names)
+        await until(lambda: second.driver.status().membership.names == {first.name})
+        assert not second.settled
+        assert not await first.driver.resign()
+        await fill(first, 3)
+        with pytest.raises(OperatorError, match="the last node that votes"):
+            await first.driver.remove(first.name)
+        # And comes back, as it is, with its log.
+        await first.driver.add(second.name, cluster.cluster.members[second.name])
+        await until(lambda: set(second.driver.status().membership.voters) == {first.name, second.name})
+        await until(lambda: second.data == first.data)
+
+
+async def test_a_follower_that_is_removed_from_two_learns_of_it(tmp_path: Path) -> None:
+    async with Loopback(2, tmp_path) as cluster:
+        leader = cluster.nodes[await cluster.leader()]
+        other = next(node for node in cluster.nodes.values() if node is not leader)
+        await leader.driver.remove(other.name)
+        await until(lambda: leader.members == {leader.name})
+        await until(lambda: other.driver.status().membership.names == {leader.name})
+        await fill(leader, 3)

@@ -10,7 +10,8 @@ import pytest
 
 from appliance.datagrams.association import Association
 from appliance.datagrams.sealing import Refusal, parse
-from appliance.datagrams.shell import LOG_EVERY, Datagrams
+from appliance.datagrams.shell import LOG_EVERY, Datagrams, OnMessage
+from appliance.words.clock import system_clock
 from appliance.words.errors import OperatorError
 from appliance.words.ids import Monotonic, NodeName
 from appliance.words.settings import Cluster, Member
@@ -195,3 +196,33 @@ async def test_a_host_that_is_not_found_is_looked_up_again(
                 return False
 
             await until(arrived)
+
+
+async def test_a_peer_that_moved_is_reached_at_its_new_address() -> None:
+    """Removed and added elsewhere, and this node learns of both at once."""
+    cluster = free_cluster(3)
+    before = {name: cluster.members[name] for name in ("node0", "node1")}
+    moved = {"node0": before["node0"], "node1": cluster.members["node2"]}
+    came: list[bytes] = []
+
+    def datagrams(me: NodeName, members: dict[NodeName, Member], on_message: OnMessage) -> Datagrams:
+        return Datagrams(
+            cluster=Cluster(name="test", members=members),
+            me=me,
+            secret=SECRET,
+            random=secrets.token_bytes,
+            on_message=on_message,
+            clock=system_clock,
+        )
+
+    async with (
+        datagrams("node0", before, lambda *_: None) as node0,
+        datagrams("node1", moved, lambda _, content: came.append(content)),
+    ):
+        node0.set_members(moved)
+
+        def arrived() -> bool:
+            node0.send("node1", b"found")
+            return b"found" in came
+
+        await until(arrived)

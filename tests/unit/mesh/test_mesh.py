@@ -263,3 +263,27 @@ async def test_closing_is_prompt_beside_a_peer_that_never_answers(town: Town) ->
             sender.send("node1", ResignWanted(1))
             start = loop.time()
         assert loop.time() - start < 4.0
+
+
+async def test_a_peer_that_comes_back_elsewhere_is_reached_there(town: Town) -> None:
+    before = {**town.members, "node1": Member(host="127.0.0.1", mesh_port=_free_port())}
+    async with town.mesh("node0") as sender, town.mesh("node1"):
+        sender.set_members(before)
+        sender.send("node1", ResignWanted(1))
+        await _until(lambda: "node1" in sender.unreachable)
+        sender.set_members(town.members)
+        sender.send("node1", ResignWanted(2))
+        assert await town.inboxes["node1"].holds(1) == [("node0", ResignWanted(2))]
+
+
+async def test_a_peer_that_left_is_neither_sent_to_nor_heard(town: Town) -> None:
+    async with town.mesh("node0") as stays, town.mesh("node1") as left:
+        stays.set_members({name: member for name, member in town.members.items() if name != "node1"})
+        assert set(stays.peers) == {"node2"}
+        stays.send("node1", ResignWanted(1))
+        left.send("node0", ResignWanted(2))
+        await _until(lambda: "does not take this node for a member" in left.unreachable.get("node0", ""))
+        stays.set_members(town.members)
+        left.send("node0", ResignWanted(3))
+        assert await town.inboxes["node0"].holds(1) == [("node1", ResignWanted(3))]
+    assert town.inboxes["node1"].messages == []

@@ -103,6 +103,12 @@ def test_a_key_that_is_wrong_by_itself(tmp_path: Path, addition: str, problem: s
             "cluster.members.node2.host: must be a text in quotes, and is a whole number",
         ),
         (
+            'host = "10.0.0.3"',
+            'host = "two words"',
+            "cluster.members.node2.host: must be an IP address or a host's name",
+        ),
+        ('name = "c"', 'name = "c"\njoin = 1', "cluster.join: must be true or false, and is a whole number"),
+        (
             "node2 = {",
             "Node_2 = {",
             "cluster.members: a node's name is 1 to 63 small letters, digits, dots and hyphens",
@@ -141,3 +147,13 @@ def test_a_part_that_is_missing_or_another(tmp_path: Path, old: str, new: str, p
 )
 def test_keys_that_do_not_fit_together(tmp_path: Path, addition: str, problem: str) -> None:
     assert _refused(tmp_path, WHOLE + addition).startswith(problem)
+
+
+def test_who_joins_knows_others_that_it_can_join(tmp_path: Path) -> None:
+    joins = WHOLE.replace('name = "c"', 'name = "c"\njoin = true')
+    (tmp_path / "node.toml").write_text(joins)
+    assert load(tmp_path / "node.toml").cluster.join
+    alone = "".join(line + "\n" for line in joins.splitlines() if not line.startswith(("node0 = {", "node2 = {")))
+    assert _refused(tmp_path, alone).startswith("cluster.join: is true, and cluster.members names no other node")
+    raftos = joins + '[consensus]\nengine = "raftos"\n'
+    assert _refused(tmp_path, raftos) == "cluster.join: is true, and the engine raftos knows no nodes that join"

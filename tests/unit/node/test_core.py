@@ -20,7 +20,12 @@ START = Monotonic(100.0)
 
 
 def new_core(
-    *, members: int = 3, term: int = 0, stored: frozenset[Digest] = frozenset(), period_s: float = 40.0
+    *,
+    members: int = 3,
+    term: int = 0,
+    stored: frozenset[Digest] = frozenset(),
+    period_s: float = 40.0,
+    joins: bool = False,
 ) -> NodeCore:
     """Return the core of node0 as it begins."""
     return NodeCore(
@@ -33,6 +38,7 @@ def new_core(
         kept=None,
         stored=stored,
         now=START,
+        joins=joins,
     )
 
 
@@ -143,6 +149,19 @@ def test_a_leader_does_not_answer_itself() -> None:
     core = new_core(stored=frozenset({model(1).digest}))
     lead(core, 3)
     assert core.leader_said(_statements("node0", 3)[2], START, with_body=False) == []
+
+
+def test_what_the_leader_said_does_not_keep_a_removed_node_waiting() -> None:
+    core = new_core(stored=frozenset({model(0).digest}))
+    follow(core, "node1", 3)
+    announcement, opening, _ = _statements("node1", 3)
+    core.leader_said(announcement, START, with_body=False)
+    core.leader_said(opening, START, with_body=False)
+    core.participant.trained(FinishedUpdate(bytes(16), 1, model(0).digest), START)
+    assert core.participant.waiting.reason.startswith("waiting for the leader's receipt")
+    core.members_changed(frozenset({"node1", "node2"}), START, is_member=False)
+    assert core.participant.step is Step.NO_LEADER
+    assert core.tick(Monotonic(START + 1000.0)) == []
 
 
 # --- the lineage ------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import msgspec
 from appliance.consensus.ready import Role
 from appliance.node.core import NodeCore
 from appliance.node.status import PeerWatch, status_of, summary, view, waits
-from appliance.operator_api.views import NetworkView, Status
+from appliance.operator_api.views import NetworkView, Status, WaitingView
 from appliance.rounds.actions import Waiting
 from appliance.words.ids import Monotonic
 from tests.unit.lineage.test_lineage import model
@@ -159,14 +159,31 @@ def test_every_number_of_a_status_is_one_in_json() -> None:
 
 
 def test_who_is_no_member_says_so_and_is_not_ready() -> None:
-    core = new_core()
-    core.members_changed(frozenset({"node1", "node2"}), START, is_member=False)
+    core = new_core(joins=True)
+    core.members_changed(frozenset({"node1", "node2"}), _at(2.0), is_member=False)
     [(who, wait), _] = waits(core, _watch("node1"), START)
-    assert (who, wait.reason) == (
-        "node",
-        "no member of the cluster, waiting to be added on the leader: p2pfl-node member add node0",
-    )
+    told = "waiting to be let into the cluster: p2pfl-node member add node0 --host HOST, on the leader"
+    assert (who, wait.reason, wait.since) == ("node", told, START)
+    assert summary(core, _watch("node1")) == "waiting to be let into the cluster"
+    follow(core)
     assert not _status(core, _watch("node1")).ready
+
+    core.members_changed(frozenset({"node1", "node2"}), _at(4.0), is_member=True)
+    status = _status(core, _watch("node1"))
+    assert (status.ready, status.leader, [wait.who for wait in status.waiting]) == (True, "node1", ["participant"])
+
+    core.members_changed(frozenset({"node1", "node2"}), _at(7.0), is_member=False)
+    status = _status(core, _watch("node1"))
+    assert (status.ready, status.leader, status.summary) == (False, None, "removed from the cluster")
+    assert status.waiting[0] == WaitingView("node", "removed from the cluster", 3.0, None)
+
+
+def test_a_peer_that_is_heard_and_watched_no_more_does_not_come_again_and_again() -> None:
+    peers = _watch("node1", "node2")
+    for second in (1.0, 2.0):
+        peers.set_peers(("node1",), _at(second))
+        assert peers.observe(frozenset({"node1", "node2"}), _at(second)) == (frozenset(), frozenset())
+        assert peers.states() == {"node1": "up"}
 
 
 def test_peers_that_come_and_go_are_watched() -> None:

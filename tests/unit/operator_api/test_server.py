@@ -1,5 +1,6 @@
 """The contract with scripts (design.md, section 5), over a real socket."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 
@@ -101,13 +102,31 @@ async def test_members_are_told_added_and_removed(api: aiohttp.ClientSession, no
 @pytest.mark.parametrize(
     "body",
     [b"", b"{", b"[]", b'{"node": "NO", "host": "h"}', b'{"node": "n"}', b'{"node": "n", "host": ""}',
-     b'{"node": "n", "host": "h", "mesh_port": 0}', b'{"node": "n", "host": "h", "x": 1}', b" " * 5000 + b"{}"],
+     b'{"node": "n", "host": "two words"}',
+     b'{"node": "n", "host": "h", "mesh_port": 0}', b'{"node": "n", "host": "h", "x": 1}'],
 )  # fmt: skip
 async def test_what_is_no_member_is_refused(api: aiohttp.ClientSession, node: FakeNode, body: bytes) -> None:
     before = node.membership
     async with api.post("/v1/members", data=body) as answer:
         assert (answer.status, (await answer.text())[:13]) == (400, "not a member:")
     assert node.membership == before
+
+
+async def test_a_member_may_come_in_pieces_and_not_without_end(api: aiohttp.ClientSession, node: FakeNode) -> None:
+    arrived = asyncio.Event()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b'{"node": "node7", '
+        async with api.get("/healthz"):  # answered on another connection, after the first piece was sent
+            arrived.set()
+        yield b'"host": "10.0.0.7"}'
+
+    async with api.post("/v1/members", data=pieces()) as answer:
+        assert (answer.status, arrived.is_set()) == (202, True)
+    assert "node7" in node.membership.voters
+    async with api.post("/v1/members", data=b" " * 5000 + b'{"node": "node8", "host": "10.0.0.8"}') as answer:
+        assert answer.status == 413
+    assert "node8" not in node.membership.voters
 
 
 async def test_a_refused_change_says_why(api: aiohttp.ClientSession, node: FakeNode) -> None:
