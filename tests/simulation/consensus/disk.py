@@ -26,6 +26,12 @@ class Disk:
         """What a node would start from."""
         return Kept(self.entries, self.start, self.start_term, self.snapshot).reconciled()
 
+    def open(self) -> Kept:
+        """Put right what a crash left, durably, and return what a node starts from; as ``ConsensusLog`` does."""
+        kept = self.kept
+        self._keep(start=kept.start, start_term=kept.start_term, entries=list(kept.entries))
+        return kept
+
     def steps(self, ready: Ready) -> Iterator[Callable[[], None]]:
         """Return what saving a ``Ready`` does, in its order; a crash leaves any beginning of it."""
         state, compaction, truncate_from = ready.hard_state, ready.compaction, ready.truncate_from

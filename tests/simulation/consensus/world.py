@@ -144,7 +144,7 @@ class World:
             bootstrap=disk.bootstrap,
             settings=self.settings,
             hard_state=disk.state,
-            kept=disk.kept,
+            kept=disk.open(),
             random=random.Random(self.random.random()),
             now=Monotonic(self.now + offset),
         )

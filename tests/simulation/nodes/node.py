@@ -81,7 +81,7 @@ class SimulatedNode:
             bootstrap=disk.consensus.bootstrap,
             settings=Consensus(period_s=40.0),
             hard_state=disk.consensus.state,
-            kept=disk.consensus.kept,
+            kept=disk.consensus.open(),
             random=random.Random(self._world.random.random()),
             now=now,
         )
