@@ -15,6 +15,7 @@ from appliance.words.settings import (
     Cluster,
     Consensus,
     Data,
+    Delivery,
     Envelopes,
     Identity,
     Logging,
@@ -43,6 +44,7 @@ class Config(Section, frozen=True):
     training: Training = Training()
     data: Data = Data()
     envelopes: Envelopes = Envelopes()
+    delivery: Delivery = Delivery()
     operator: Operator = Operator()
     logging: Logging = Logging()
 

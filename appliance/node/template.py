@@ -5,7 +5,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from appliance.node.config import Config
-from appliance.words.settings import Consensus, Envelopes, Rounds, Training
+from appliance.words.settings import Consensus, Delivery, Envelopes, Rounds, Training
 
 Value = str | int | float | bool | Path
 
@@ -39,6 +39,7 @@ def render(config: Config) -> str:
         _tuning("consensus", config.consensus, Consensus()),
         _tuning("training", config.training, Training()),
         _tuning("envelopes", config.envelopes, Envelopes()),
+        _tuning("delivery", config.delivery, Delivery()),
         _section("operator", _fields(config.operator)),
     ]
     return "".join(parts)

@@ -24,6 +24,10 @@ Count = Annotated[int, Meta(ge=0, le=100_000)]
 Reason = Annotated[str, Meta(max_length=300)]
 Seconds = Annotated[float, Meta(ge=0.0, le=1e9)]
 UpdateId = Annotated[bytes, Meta(min_length=16, max_length=16)]
+TokenBytes = Annotated[bytes, Meta(min_length=256, max_length=512)]
+"""A number below the modulus of the round's token key, big-endian, as long as the modulus (RFC 9474)."""
+ExchangeKey = Annotated[bytes, Meta(min_length=32, max_length=32)]
+"""An X25519 public key (RFC 7748), used for one agreement."""
 
 
 class _Message(Struct, frozen=True, forbid_unknown_fields=True, tag=True):
@@ -151,7 +155,68 @@ class SnapshotReply(_Message, frozen=True):
     snapshot: bytes
 
 
-MeshMessage = Signed | Sealed | Stored | Participation | ModelWanted | ResignWanted | SnapshotWanted | SnapshotReply
+class HandedOn(_Message, frozen=True):
+    """An envelope for the leader on its way along a stem of peers: the receiver hands it on, or delivers it."""
+
+    envelope: bytes
+
+
+class TokenWanted(_Message, frozen=True):
+    """A member asks the leader to sign, blindly, the one token with which its update of this round may count."""
+
+    term: Term
+    round: Round
+    blinded: TokenBytes
+
+
+class TokenSigned(_Message, frozen=True):
+    """The leader's blind signature over what the member sent, for that member alone."""
+
+    term: Term
+    round: Round
+    signature: TokenBytes
+
+
+class Revocations(_Message, frozen=True):
+    """The newest revocation list of the cluster's authority that the sender has: an X.509 CRL, DER."""
+
+    content: Annotated[bytes, Meta(max_length=65_536)]
+
+
+class DatagramKeyWanted(_Message, frozen=True):
+    """The sender has no key for consensus datagrams that the receiver would know: please offer one."""
+
+
+class DatagramKeyOffer(_Message, frozen=True):
+    """One side of an agreement on the keys of consensus datagrams between two nodes."""
+
+    public_key: ExchangeKey
+
+
+class DatagramKeyAnswer(_Message, frozen=True):
+    """The other side of it, for the offer that it repeats."""
+
+    offered: ExchangeKey
+    public_key: ExchangeKey
+
+
+MeshMessage = (
+    Signed
+    | Sealed
+    | Stored
+    | Participation
+    | ModelWanted
+    | ResignWanted
+    | SnapshotWanted
+    | SnapshotReply
+    | HandedOn
+    | TokenWanted
+    | TokenSigned
+    | Revocations
+    | DatagramKeyWanted
+    | DatagramKeyOffer
+    | DatagramKeyAnswer
+)
 
 # --- content of envelopes ---------------------------------------------------------------------------------------------
 

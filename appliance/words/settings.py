@@ -111,14 +111,32 @@ class Envelopes(Section, frozen=True):
     """Sealing of messages.
 
     Attributes:
+        seal: what wraps an envelope's content key; the same on every node. ``rsa+mlkem768`` takes both a broken RSA
+            and a broken ML-KEM-768 to open, so that what is recorded today stays sealed against quantum computers.
         rsa_bits: size of every RSA key that this node makes.
+        key_rounds: a leader takes a fresh key after this many rounds.
         pool: keys made ahead.
         max_message_mib: the largest mesh message that is accepted or sent.
     """
 
+    seal: Literal["rsa", "rsa+mlkem768"] = "rsa"
     rsa_bits: Literal[2048, 3072, 4096] = 3072
+    key_rounds: AtLeastOne = 16
     pool: AtLeastOne = 8
     max_message_mib: AtLeastOne = 64
+
+
+class Delivery(Section, frozen=True):
+    """How an update gets to the leader without telling it whose it is; the same on every node.
+
+    Attributes:
+        mode: at the end of its way along some peers an envelope goes to the leader alone (``relay``), or to every
+            node (``broadcast``, as in the paper).
+        window_s: an update is sent at a random moment within this time after its training is done.
+    """
+
+    mode: Literal["relay", "broadcast"] = "relay"
+    window_s: NonNegative = 2.0
 
 
 class Operator(Section, frozen=True):
