@@ -4,9 +4,7 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-
-import msgspec
+from collections.abc import Iterable, Mapping, Sequence
 
 from appliance.consensus.messages import Entry
 from appliance.consensus.ready import Role
@@ -15,20 +13,18 @@ from appliance.node.aggregator_work import seal_model
 from appliance.node.core import NodeCore
 from appliance.node.elections import Elections
 from appliance.node.errands import Errands
+from appliance.node.leading import Leading
 from appliance.node.members import belongs
-from appliance.node.participant_work import OpenedReceipt
+from appliance.node.outlets import ignore
+from appliance.node.participating import Participating
 from appliance.node.shells import Shells
 from appliance.rounds import actions as do
-from appliance.rounds.collected import OpenedUpdate
-from appliance.rounds.participant import FinishedUpdate, short
-from appliance.words.errors import RemoteError, StateError
-from appliance.words.ids import Digest, Monotonic, NodeName, Term
+from appliance.rounds.participant import short
+from appliance.words.errors import RemoteError
+from appliance.words.ids import Monotonic, NodeName, Term
 from appliance.words.messages import (
-    Announcement,
-    Candidate,
     LeaderStatement,
     MeshMessage,
-    ModelRequest,
     ModelWanted,
     Participation,
     ResignWanted,
@@ -37,13 +33,8 @@ from appliance.words.messages import (
     SnapshotReply,
     SnapshotWanted,
     Stored,
-    encode,
 )
-from appliance.words.models import GlobalModel, Metrics
 from appliance.words.settings import Member
-
-ENVELOPES_WAITING_PER_MEMBER = 4
-"""Envelopes that may wait for the aggregator's thread, per member: more is a flood, and honest senders try again."""
 
 log = logging.getLogger(__name__)
 
@@ -54,19 +45,19 @@ class Conductor:
     def __init__(self, core: NodeCore, shells: Shells, errands: Errands, elections: Elections) -> None:
         self._core = core
         self._shells = shells
-        self._elections = elections
-        self._announcement: Announcement | None = None
-        self._leader_key_id = b""
-        self._round_key = b""
-        self._candidate_body: tuple[Digest, bytes] | None = None
         self._errands = errands
+        self._elections = elections
+        self._leading = Leading(
+            core, shells, errands, carry_out=self._do, send=self._broadcast, hear=self._on_statement
+        )
+        self._participating = Participating(core, shells, errands, carry_out=self._do, send=self._broadcast)
 
     # --- events ------------------------------------------------------------------------------------------------------
 
     def on_role(self, role: Role, term: Term, leader: NodeName | None) -> None:
         """Consensus: role, term or known leader has changed."""
         if (term, leader) != (self._core.term, self._core.leader):
-            self._announcement = None
+            self._participating.forget_leader()
             if leader is not None:
                 log.info("%s leads term %d", "this node" if role is Role.LEADER else leader, term)
             elif self._core.leader is not None:
@@ -75,8 +66,7 @@ class Conductor:
         was_leading = self._core.is_leading
         self._do(self._core.role_changed(role, term, leader, self._now()))
         if was_leading and not self._core.is_leading:
-            self._leader_key_id = b""
-            self._errands.on_aggregator(self._shells.aggregator_work.end, _ignore)
+            self._leading.end()
 
     def on_committed(self, entries: Sequence[Entry]) -> None:
         """Consensus: entries are committed."""
@@ -84,7 +74,7 @@ class Conductor:
         actions = self._core.entries_committed(entries, self._now())
         head = self._core.lineage.head
         if head is not None and head is not before:
-            self._candidate_body = None
+            self._participating.forget_candidate()
             log.info(
                 "round %d is committed: version %d, accuracy %.4f, loss %.4f, %d of %d updates, %.1f s, %s",
                 head.round,
@@ -121,7 +111,7 @@ class Conductor:
         self._do(self._core.restore(state, self._now()))
         head = self._core.lineage.head
         if head is not None:
-            self._candidate_body = None
+            self._participating.forget_candidate()
             log.info("a snapshot brings the lineage to round %d, version %d", head.round, head.version)
 
     def fetch_snapshot(self, leader: NodeName) -> None:
@@ -176,67 +166,17 @@ class Conductor:
         if statement.term == self._core.term and self._core.leader not in {None, statement.leader}:
             raise RemoteError(f"statement: {statement.leader} claims to lead a term that {self._core.leader} leads")
 
-    def _on_statement(self, statement: LeaderStatement, body: bytes) -> None:
-        if isinstance(statement, Announcement) and statement.term == self._core.term:
-            if self._announcement is None and statement.leader == self._core.leader:
-                log.info("%s announced its key for term %d", statement.leader, statement.term)
-            if statement.leader == self._core.leader:
-                self._announcement = statement
-        if isinstance(statement, Candidate) and body and statement.leader == self._core.leader:
-            self._candidate_body = (statement.digest, body)
+    def _on_statement(self, statement: LeaderStatement, body: bytes = b"") -> None:
+        self._participating.heard(statement, body)
         self._do(self._core.leader_said(statement, self._now(), with_body=bool(body)))
 
     def _on_sealed(self, peer: NodeName, envelope: bytes) -> None:
         """An envelope is for this node if its key is: the leader's, or a reply key that waits for its answer."""
         key_id = parse_header(envelope).key_id
-        if key_id == self._leader_key_id:
-            if self._shells.aggregator.backlog >= self._most_waiting:
-                raise RemoteError("more envelopes came than can be opened")
-            self._errands.on_aggregator(
-                functools.partial(self._shells.aggregator_work.open, envelope),
-                self._opened,
-                functools.partial(self._errands.envelope_failed, peer),
-            )
-        elif key_id in self._shells.participant_work.reply_keys:
-            self._errands.aside(
-                functools.partial(self._shells.participant_work.open_answer, envelope, key_id),
-                self._answered,
-                functools.partial(self._answer_failed, peer),
-            )
-
-    @property
-    def _most_waiting(self) -> int:
-        return ENVELOPES_WAITING_PER_MEMBER * (len(self._shells.mesh.peers) + 1)
-
-    def _opened(self, content: OpenedUpdate | ModelRequest) -> None:
-        if isinstance(content, OpenedUpdate):
-            if content.refusal:
-                # Without the peer that delivered it: whose an update is must not be found in a log.
-                self._errands.refused("an update", content.refusal)
-            self._do(self._core.aggregator.opened_update(content, self._now()))
-        else:
-            self._errands.on_aggregator(functools.partial(self._shells.aggregator_work.serve, content), self._broadcast)
-
-    def _answered(self, answer: OpenedReceipt | Digest) -> None:
-        if isinstance(answer, OpenedReceipt):
-            receipt = answer.receipt
-            self._round_key = receipt.round_key
-            self._do(
-                self._core.participant.received(
-                    receipt.update_id,
-                    answer.leader_key_id,
-                    self._now(),
-                    accepted=receipt.accepted,
-                    reason=receipt.reason,
-                )
-            )
-        else:
-            self._stored(answer)
-
-    def _answer_failed(self, peer: NodeName, error: Exception) -> None:
-        self._errands.envelope_failed(peer, error)
-        if isinstance(error, StateError):
-            self._do(self._core.participant.storing_failed(self._now()))
+        if key_id == self._leading.key_id:
+            self._leading.open(peer, envelope)
+        elif self._participating.awaits(key_id):
+            self._participating.open_answer(peer, envelope, key_id)
 
     def _on_model_wanted(self, peer: NodeName, wanted: ModelWanted) -> None:
         """Only the leader may ask in the open, and only for what is here."""
@@ -248,10 +188,6 @@ class Conductor:
                 self._broadcast,
             )
 
-    def _stored(self, digest: Digest) -> None:
-        self._errands.mended("state")
-        self._do(self._core.model_stored(digest, self._now()))
-
     # --- what the core asks for --------------------------------------------------------------------------------------
 
     def _do(self, actions: Iterable[do.Action]) -> None:
@@ -262,83 +198,14 @@ class Conductor:
         match action:
             case do.Note():
                 log.log(logging.getLevelNamesMapping()[action.level.upper()], "%s", action.text)
-            case do.Say():
-                self._say(action)
-            case do.Train():
-                self._train(action)
             case do.StopTraining():
                 self._shells.participant_work.stop()
-            case do.Deliver() | do.Fetch() | do.Forget() | do.StoreCandidate() | do.Tell():
-                self._carry_out_participant(action)
             case do.RemoveModels(digests):
-                self._errands.aside(functools.partial(self._shells.models.remove, digests), _ignore)
+                self._errands.aside(functools.partial(self._shells.models.remove, digests), ignore)
+            case do.Deliver() | do.Fetch() | do.Forget() | do.StoreCandidate() | do.Tell() | do.Train():
+                self._participating.perform(action)
             case _:
-                self._carry_out_aggregator(action)
-
-    def _carry_out_participant(self, action: do.Deliver | do.Fetch | do.Forget | do.StoreCandidate | do.Tell) -> None:
-        work, announcement = self._shells.participant_work, self._announcement
-        match action:
-            case do.Deliver() if announcement is not None:
-                self._errands.aside(
-                    functools.partial(work.seal_update, action.update_id, announcement), self._broadcast
-                )
-            case do.Fetch() if announcement is not None:
-                log.info("asking the leader for model %s", short(action.digest))
-                self._errands.aside(functools.partial(work.seal_request, action.digest, announcement), self._broadcast)
-            case do.Forget():
-                self._errands.aside(functools.partial(work.forget, action.update_id), _ignore)
-            case do.StoreCandidate():
-                self._store_candidate(action.digest)
-            case do.Tell():
-                self._shells.mesh.send(action.to, action.message)
-
-    def _carry_out_aggregator(self, action: do.AggregatorAction) -> None:
-        work, core = self._shells.aggregator_work, self._core.aggregator
-        match action:
-            case do.MakeLeaderKey(term):
-                self._errands.on_aggregator(
-                    functools.partial(work.begin, term), functools.partial(self._key_ready, term)
-                )
-            case do.StartCollecting(_, round_):
-                log.info("round %d is open", round_)
-                self._errands.on_aggregator(functools.partial(work.start_round, round_), _ignore)
-            case do.Count(handle):
-                self._errands.on_aggregator(functools.partial(work.count, handle), _ignore)
-            case do.Answer(handle, accepted, reason):
-                answer = functools.partial(work.answer, handle, accepted=accepted, reason=reason)
-                self._errands.on_aggregator(answer, self._broadcast)
-            case do.CreateInitialModel(term):
-                self._make_candidate(term, 0, work.create_initial_model)
-            case do.Aggregate(term, round_):
-                self._make_candidate(term, round_, work.aggregate)
-            case do.ObtainModel(digest, peer):
-                log.info("asking %s for the committed model %s", peer, short(digest))
-                want = functools.partial(self._shells.participant_work.want_model, digest)
-                self._errands.aside(want, functools.partial(self._shells.mesh.send, peer))
-            case do.Propose(model):
-                self._errands.keep(self._propose(msgspec.structs.replace(model, committed_at=time.time())))
-            case do.HandOver():
-                self._errands.keep(self._hand_over())
-            case _:
-                raise AssertionError(f"no way to carry out {action}, in phase {core.phase}")
-
-    def _say(self, action: do.Say) -> None:
-        """Sign and send; what a leader says to itself needs no signature."""
-        if not action.with_body or not isinstance(action.statement, Candidate):
-            self._send_signed(action, b"")
-            return
-        seal = functools.partial(self._shells.aggregator_work.seal_candidate, action.statement.digest)
-        self._errands.on_aggregator(seal, functools.partial(self._send_signed, action))
-
-    def _send_signed(self, action: do.Say, body: bytes) -> None:
-        payload = encode(action.statement)
-        identity = self._shells.identity
-        signed = Signed(payload, identity.certificate_der, identity.sign(payload), body)
-        if action.to is None:
-            self._shells.mesh.broadcast(signed)
-            self._on_statement(action.statement, b"")
-        else:
-            self._shells.mesh.broadcast(signed, to=action.to)
+                self._leading.perform(action)
 
     def _broadcast(self, sealed: Sealed | None) -> None:
         """Send an envelope to all nodes, this one too: who it is for shows when somebody can open it."""
@@ -347,79 +214,5 @@ class Conductor:
             with contextlib.suppress(RemoteError):  # a full queue here is as good as a lost message: it is sent again
                 self._on_sealed(self._core.node, sealed.envelope)
 
-    def _train(self, action: do.Train) -> None:
-        work = self._shells.participant_work
-        work.may_train()
-        log.info("training for round %d", action.round)
-        self._shells.participant.submit(
-            functools.partial(work.train, action.round, action.base),
-            self._trained,
-            functools.partial(self._training_failed, action.base),
-        )
-
-    def _trained(self, kept: FinishedUpdate | None) -> None:
-        self._errands.mended("training")
-        if kept is None:
-            self._do(self._core.participant.training_stopped(self._now()))
-        else:
-            self._do(self._core.participant.trained(kept, self._now()))
-
-    def _training_failed(self, base: Digest, error: Exception) -> None:
-        self._errands.failed("training", error)
-        if not self._shells.models.has(base):
-            self._core.models_dropped(frozenset({base}))
-        self._do(self._core.participant.training_failed(str(error), self._now()))
-
-    def _store_candidate(self, digest: Digest) -> None:
-        held, body = self._candidate_body or ("", b"")
-        self._candidate_body = None
-        unreadable = functools.partial(self._candidate_unreadable, digest)
-        if held == digest:
-            store = functools.partial(self._shells.participant_work.store_candidate, body, self._round_key, digest)
-            self._errands.aside(store, self._stored, unreadable)
-        else:
-            unreadable(RemoteError("its body has not come"))
-
-    def _candidate_unreadable(self, digest: Digest, error: Exception) -> None:
-        if isinstance(error, StateError):
-            self._errands.failed("state", error)
-        self._do(self._core.participant.candidate_unreadable(digest, self._now()))
-
-    def _key_ready(self, term: Term, key: tuple[bytes, bytes]) -> None:
-        if self._core.is_leading and term == self._core.term:
-            self._leader_key_id, public_key = key
-            self._do(self._core.aggregator.key_ready(term, self._leader_key_id, public_key, self._now()))
-
-    def _make_candidate(self, term: Term, round_: int, make: Callable[[], Digest]) -> None:
-        aggregator = self._core.aggregator
-
-        def made(digest: Digest) -> None:
-            self._stored(digest)
-            self._do(aggregator.aggregated(term, round_, digest, self._now()))
-            evaluate = functools.partial(self._shells.aggregator_work.evaluate, digest)
-            self._errands.on_aggregator(evaluate, evaluated, failed)
-
-        def evaluated(metrics: Metrics) -> None:
-            self._errands.mended("aggregation")
-            self._do(aggregator.evaluated(term, round_, metrics, self._now()))
-
-        def failed(error: Exception) -> None:
-            self._errands.failed("aggregation", error)
-            self._do(aggregator.aggregation_failed(term, round_, str(error), self._now()))
-
-        self._errands.on_aggregator(make, made, failed)
-
-    async def _propose(self, model: GlobalModel) -> None:
-        if await self._shells.consensus.propose(msgspec.msgpack.encode(model)) is None:
-            self._do(self._core.aggregator.proposal_refused(self._now()))
-
-    async def _hand_over(self) -> None:
-        if not await self._shells.consensus.resign():
-            self._do(self._core.hand_over_declined(self._now()))
-
     def _now(self) -> Monotonic:
         return self._shells.clock()
-
-
-def _ignore(_: object) -> None:
-    """Nothing follows from this work."""

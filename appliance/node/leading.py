@@ -1,0 +1,166 @@
+"""The aggregator's side of a node: carries out what its core asks for while this node leads."""
+
+import functools
+import logging
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from appliance.node.core import NodeCore
+from appliance.node.errands import Errands
+from appliance.node.outlets import CarryOut, Hear, SendSealed, ignore
+from appliance.node.shells import Shells
+from appliance.rounds import actions as do
+from appliance.rounds.collected import OpenedUpdate
+from appliance.rounds.participant import short
+from appliance.words.errors import RemoteError
+from appliance.words.ids import Digest, Monotonic, NodeName, Term
+from appliance.words.messages import Candidate, ModelRequest, Signed, encode
+from appliance.words.models import GlobalModel, Metrics
+
+ENVELOPES_WAITING_PER_MEMBER = 4
+"""Envelopes that may wait for the aggregator's thread, per member: more is a flood, and honest senders try again."""
+
+log = logging.getLogger(__name__)
+
+
+class Leading:
+    """Opens and counts envelopes, makes candidates, signs statements. Its methods run on the event loop.
+
+    Args:
+        carry_out: takes the actions that follow from an event.
+        send: gives an envelope to the mesh.
+        hear: lets this node's participant hear a statement to all.
+
+    Attributes:
+        key_id: of the key to which participants seal now; empty while this node does not lead.
+    """
+
+    def __init__(
+        self,
+        core: NodeCore,
+        shells: Shells,
+        errands: Errands,
+        *,
+        carry_out: CarryOut,
+        send: SendSealed,
+        hear: Hear,
+    ) -> None:
+        self.key_id = b""
+        self._core = core
+        self._shells = shells
+        self._work = shells.aggregator_work
+        self._errands = errands
+        self._carry_out = carry_out
+        self._send = send
+        self._hear = hear
+
+    def end(self) -> None:
+        """This node leads no more: drop the keys and sums of its term."""
+        self.key_id = b""
+        self._errands.on_aggregator(self._work.end, ignore)
+
+    def open(self, peer: NodeName, envelope: bytes) -> None:
+        """An envelope for the leader came. Raises RemoteError if too many wait already."""
+        if self._shells.aggregator.backlog >= ENVELOPES_WAITING_PER_MEMBER * (len(self._shells.mesh.peers) + 1):
+            raise RemoteError("more envelopes came than can be opened")
+        self._errands.on_aggregator(
+            functools.partial(self._work.open, envelope),
+            self._opened,
+            functools.partial(self._errands.envelope_failed, peer),
+        )
+
+    def _opened(self, content: OpenedUpdate | ModelRequest) -> None:
+        if isinstance(content, ModelRequest):
+            self._errands.on_aggregator(functools.partial(self._work.serve, content), self._send)
+            return
+        if content.refusal:
+            # Without the peer that delivered it: whose an update is must not be found in a log.
+            self._errands.refused("an update", content.refusal)
+        self._carry_out(self._core.aggregator.opened_update(content, self._now()))
+
+    def perform(self, action: do.AggregatorAction) -> None:
+        """Carry out an action of the aggregator's core."""
+        work = self._work
+        match action:
+            case do.Say():
+                self._say(action)
+            case do.MakeLeaderKey(term):
+                key_ready = functools.partial(self._key_ready, term)
+                self._errands.on_aggregator(functools.partial(work.begin, term), key_ready)
+            case do.StartCollecting(_, round_):
+                log.info("round %d is open", round_)
+                self._errands.on_aggregator(functools.partial(work.start_round, round_), ignore)
+            case do.Count(handle):
+                self._errands.on_aggregator(functools.partial(work.count, handle), ignore)
+            case do.Answer(handle, accepted, reason):
+                answer = functools.partial(work.answer, handle, accepted=accepted, reason=reason)
+                self._errands.on_aggregator(answer, self._send)
+            case do.CreateInitialModel(term):
+                self._make_candidate(term, 0, work.create_initial_model)
+            case do.Aggregate(term, round_):
+                self._make_candidate(term, round_, work.aggregate)
+            case do.ObtainModel(digest, peer):
+                log.info("asking %s for the committed model %s", peer, short(digest))
+                want = functools.partial(self._shells.participant_work.want_model, digest)
+                self._errands.aside(want, functools.partial(self._shells.mesh.send, peer))
+            case do.Propose(model):
+                self._errands.keep(self._propose(msgspec.structs.replace(model, committed_at=time.time())))
+            case do.HandOver():
+                self._errands.keep(self._hand_over())
+            case _:
+                raise AssertionError(f"no way to carry out {action}")
+
+    def _say(self, action: do.Say) -> None:
+        """Sign and send; what a leader says to itself needs no signature."""
+        if not action.with_body or not isinstance(action.statement, Candidate):
+            self._send_signed(action, b"")
+            return
+        seal = functools.partial(self._work.seal_candidate, action.statement.digest)
+        self._errands.on_aggregator(seal, functools.partial(self._send_signed, action))
+
+    def _send_signed(self, action: do.Say, body: bytes) -> None:
+        payload = encode(action.statement)
+        identity = self._shells.identity
+        signed = Signed(payload, identity.certificate_der, identity.sign(payload), body)
+        if action.to is None:
+            self._shells.mesh.broadcast(signed)
+            self._hear(action.statement)
+        else:
+            self._shells.mesh.broadcast(signed, to=action.to)
+
+    def _key_ready(self, term: Term, key: tuple[bytes, bytes]) -> None:
+        if self._core.is_leading and term == self._core.term:
+            self.key_id, public_key = key
+            self._carry_out(self._core.aggregator.key_ready(term, self.key_id, public_key, self._now()))
+
+    def _make_candidate(self, term: Term, round_: int, make: Callable[[], Digest]) -> None:
+        aggregator = self._core.aggregator
+
+        def made(digest: Digest) -> None:
+            self._errands.mended("state")
+            self._carry_out(self._core.model_stored(digest, self._now()))
+            self._carry_out(aggregator.aggregated(term, round_, digest, self._now()))
+            self._errands.on_aggregator(functools.partial(self._work.evaluate, digest), evaluated, failed)
+
+        def evaluated(metrics: Metrics) -> None:
+            self._errands.mended("aggregation")
+            self._carry_out(aggregator.evaluated(term, round_, metrics, self._now()))
+
+        def failed(error: Exception) -> None:
+            self._errands.failed("aggregation", error)
+            self._carry_out(aggregator.aggregation_failed(term, round_, str(error), self._now()))
+
+        self._errands.on_aggregator(make, made, failed)
+
+    async def _propose(self, model: GlobalModel) -> None:
+        if await self._shells.consensus.propose(msgspec.msgpack.encode(model)) is None:
+            self._carry_out(self._core.aggregator.proposal_refused(self._now()))
+
+    async def _hand_over(self) -> None:
+        if not await self._shells.consensus.resign():
+            self._carry_out(self._core.hand_over_declined(self._now()))
+
+    def _now(self) -> Monotonic:
+        return self._shells.clock()

@@ -1,0 +1,154 @@
+"""The participant's side of a node: carries out what its core asks for, and feeds it what comes of that."""
+
+import functools
+import logging
+
+from appliance.node.core import NodeCore
+from appliance.node.errands import Errands
+from appliance.node.outlets import CarryOut, SendSealed, ignore
+from appliance.node.participant_work import OpenedReceipt
+from appliance.node.shells import Shells
+from appliance.rounds import actions as do
+from appliance.rounds.participant import FinishedUpdate, short
+from appliance.words.errors import RemoteError, StateError
+from appliance.words.ids import Digest, Monotonic, NodeName
+from appliance.words.messages import Announcement, Candidate, LeaderStatement
+
+log = logging.getLogger(__name__)
+
+
+class Participating:
+    """Trains, seals and delivers; opens answers and candidates. Its methods run on the event loop.
+
+    Args:
+        carry_out: takes the actions that follow from an event.
+        send: gives an envelope to the mesh.
+    """
+
+    def __init__(
+        self, core: NodeCore, shells: Shells, errands: Errands, *, carry_out: CarryOut, send: SendSealed
+    ) -> None:
+        self._core = core
+        self._shells = shells
+        self._work = shells.participant_work
+        self._errands = errands
+        self._carry_out = carry_out
+        self._send = send
+        self._announcement: Announcement | None = None
+        self._round_key = b""
+        self._candidate_body: tuple[Digest, bytes] | None = None
+
+    def forget_leader(self) -> None:
+        """Another node leads, or none: what was sealed to the old key would be opened by nobody."""
+        self._announcement = None
+
+    def forget_candidate(self) -> None:
+        """The lineage has gone on."""
+        self._candidate_body = None
+
+    def heard(self, statement: LeaderStatement, body: bytes) -> None:
+        """Keep what the leader of the present term says: its key, and a candidate's sealed bytes."""
+        if statement.leader != self._core.leader:
+            return
+        if isinstance(statement, Announcement) and statement.term == self._core.term:
+            if self._announcement is None:
+                log.info("%s announced its key for term %d", statement.leader, statement.term)
+            self._announcement = statement
+        if isinstance(statement, Candidate) and body:
+            self._candidate_body = (statement.digest, body)
+
+    def awaits(self, key_id: bytes) -> bool:
+        """Tell whether an envelope is an answer to this node."""
+        return key_id in self._work.reply_keys
+
+    def open_answer(self, peer: NodeName, envelope: bytes, key_id: bytes) -> None:
+        """An answer came: a receipt, or a model."""
+        self._errands.aside(
+            functools.partial(self._work.open_answer, envelope, key_id),
+            self._answered,
+            functools.partial(self._answer_failed, peer),
+        )
+
+    def perform(self, action: do.Deliver | do.Fetch | do.Forget | do.StoreCandidate | do.Tell | do.Train) -> None:
+        """Carry out an action of the participant's core."""
+        work, announcement = self._work, self._announcement
+        match action:
+            case do.Deliver() if announcement is not None:
+                self._errands.aside(functools.partial(work.seal_update, action.update_id, announcement), self._send)
+            case do.Fetch() if announcement is not None:
+                log.info("asking the leader for model %s", short(action.digest))
+                self._errands.aside(functools.partial(work.seal_request, action.digest, announcement), self._send)
+            case do.Forget():
+                self._errands.aside(functools.partial(work.forget, action.update_id), ignore)
+            case do.StoreCandidate():
+                self._store_candidate(action.digest)
+            case do.Tell():
+                self._shells.mesh.send(action.to, action.message)
+            case do.Train():
+                self._train(action)
+
+    def _train(self, action: do.Train) -> None:
+        self._work.may_train()
+        log.info("training for round %d", action.round)
+        self._shells.participant.submit(
+            functools.partial(self._work.train, action.round, action.base),
+            self._trained,
+            functools.partial(self._training_failed, action.base),
+        )
+
+    def _trained(self, kept: FinishedUpdate | None) -> None:
+        self._errands.mended("training")
+        if kept is None:
+            self._carry_out(self._core.participant.training_stopped(self._now()))
+        else:
+            self._carry_out(self._core.participant.trained(kept, self._now()))
+
+    def _training_failed(self, base: Digest, error: Exception) -> None:
+        self._errands.failed("training", error)
+        if not self._shells.models.has(base):
+            self._core.models_dropped(frozenset({base}))
+        self._carry_out(self._core.participant.training_failed(str(error), self._now()))
+
+    def _answered(self, answer: OpenedReceipt | Digest) -> None:
+        if not isinstance(answer, OpenedReceipt):
+            self._stored(answer)
+            return
+        receipt = answer.receipt
+        self._round_key = receipt.round_key
+        received = self._core.participant.received
+        self._carry_out(
+            received(
+                receipt.update_id,
+                answer.leader_key_id,
+                self._now(),
+                accepted=receipt.accepted,
+                reason=receipt.reason,
+            )
+        )
+
+    def _answer_failed(self, peer: NodeName, error: Exception) -> None:
+        self._errands.envelope_failed(peer, error)
+        if isinstance(error, StateError):
+            self._carry_out(self._core.participant.storing_failed(self._now()))
+
+    def _store_candidate(self, digest: Digest) -> None:
+        held, body = self._candidate_body or ("", b"")
+        self._candidate_body = None
+        unreadable = functools.partial(self._candidate_unreadable, digest)
+        if held == digest:
+            store = functools.partial(self._work.store_candidate, body, self._round_key, digest)
+            self._errands.aside(store, self._stored, unreadable)
+        else:
+            unreadable(RemoteError("its body has not come"))
+
+    def _candidate_unreadable(self, digest: Digest, error: Exception) -> None:
+        if isinstance(error, StateError):
+            self._errands.failed("state", error)
+        self._carry_out(self._core.participant.candidate_unreadable(digest, self._now()))
+
+    def _stored(self, digest: Digest) -> None:
+        self._errands.mended("state")
+        self._carry_out(self._core.model_stored(digest, self._now()))
+
+    def _now(self) -> Monotonic:
+        return self._shells.clock()
