@@ -16,7 +16,7 @@ from appliance.operator_api.client import NodeApi
 from appliance.operator_api.views import Status
 from appliance.words.errors import OperatorError
 from appliance.words.ids import Digest, NodeName, Term
-from appliance.words.settings import Rounds, Training
+from appliance.words.settings import Delivery, Rounds, Training
 
 T = TypeVar("T")
 
@@ -34,6 +34,7 @@ def training_flat_out() -> Iterator[Cluster]:
             base_port=free_base_port(NODES),
             rounds=Rounds(interval_s=0.0, deadline_s=60.0),
             training=Training(epochs=30, batch_size=32),
+            delivery=Delivery(window_s=0.0),
         )
         with Cluster.running(create_cluster(Path(folder) / "cluster", plan)) as cluster:
             yield cluster

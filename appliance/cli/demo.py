@@ -17,7 +17,7 @@ from appliance.demo.processes import Cluster
 from appliance.demo.story import Story
 from appliance.node.cluster import ClusterPlan, create_cluster
 from appliance.words.errors import OperatorError
-from appliance.words.settings import Data, Rounds, Training
+from appliance.words.settings import Data, Delivery, Rounds, Training
 
 SMALLEST = 3
 LOG_LINES_ON_FAILURE = 8
@@ -46,6 +46,7 @@ def demo(*, nodes: int, rounds: int, data: tuple[str, Path | None], keep: Path |
             data=source,
             rounds=Rounds(interval_s=0.0, deadline_s=60.0),
             training=training,
+            delivery=Delivery(window_s=0.2),
         )
         files = create_cluster(folder / "cluster", plan)
         with Cluster.running(files) as cluster:

@@ -9,6 +9,7 @@ from appliance.mesh.link import Link
 from appliance.mesh.server import OnMessage, Server
 from appliance.pki.identity import NodeIdentity
 from appliance.words.clock import Clock, system_clock
+from appliance.words.errors import RemoteError
 from appliance.words.ids import NodeName
 from appliance.words.messages import MeshMessage, encode
 from appliance.words.settings import Member
@@ -117,4 +118,11 @@ class Mesh:
 
     def _hand_to_self(self, message: MeshMessage) -> None:
         """Call back later and not now: whoever sends is never called before it has returned."""
-        asyncio.get_running_loop().call_soon(self._on_message, self._node, message)
+        asyncio.get_running_loop().call_soon(self._take_own, message)
+
+    def _take_own(self, message: MeshMessage) -> None:
+        try:
+            self._on_message(self._node, message)
+        except RemoteError as error:
+            # As good as a lost message: whoever needs an answer asks again.
+            _log.debug("mesh: a message of this node to itself is refused: %s", error.reason)

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from appliance.aggregation.fedavg import FedAvg
 from appliance.aggregation.tensors import Arrays, serialise
 from appliance.aggregation.validation import check_samples, parse_update
+from appliance.delivery.padding import unpad
 from appliance.envelopes.format import Kind
 from appliance.envelopes.keys import key_id_of, load_public, public_der
 from appliance.envelopes.pool import KeyPool
@@ -89,7 +90,7 @@ class AggregatorWork:
         """
         if self._private_key is None:
             raise RemoteError("it is sealed to a key that is dropped")
-        message = decode_to_leader(open_envelope(envelope, self._private_key))
+        message = decode_to_leader(unpad(open_envelope(envelope, self._private_key)))
         load_public(message.reply_key)
         if isinstance(message, ModelRequest):
             return message

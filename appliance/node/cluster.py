@@ -26,6 +26,7 @@ from appliance.words.settings import (
     Cluster,
     Consensus,
     Data,
+    Delivery,
     Envelopes,
     Identity,
     Member,
@@ -50,7 +51,7 @@ class ClusterPlan(Struct, frozen=True, kw_only=True):
         base_port: node i gets it plus 10*i for the mesh, one more for consensus, one more for the operator API.
         name: the cluster's.
         data: where the nodes' data comes from; ``shard`` and ``shards`` are filled in.
-        consensus, rounds, training, envelopes: the same on every node.
+        consensus, rounds, training, envelopes, delivery: the same on every node.
     """
 
     nodes: int = 5
@@ -62,6 +63,7 @@ class ClusterPlan(Struct, frozen=True, kw_only=True):
     rounds: Rounds = Rounds()
     training: Training = Training()
     envelopes: Envelopes = Envelopes()
+    delivery: Delivery = Delivery()
 
 
 def create_cluster(folder: Path, plan: ClusterPlan) -> list[Path]:
@@ -168,5 +170,6 @@ def _config(plan: ClusterPlan, members: dict[NodeName, Member], node: NodeName, 
         training=plan.training,
         data=msgspec.structs.replace(plan.data, path=path, shard=number, shards=plan.nodes),
         envelopes=plan.envelopes,
+        delivery=plan.delivery,
         operator=Operator(port=members[node].consensus_port + 1),
     )

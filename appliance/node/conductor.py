@@ -1,6 +1,5 @@
 """Drives a node: events of the shells into the core, and the core's actions out to the shells, in their order."""
 
-import contextlib
 import functools
 import logging
 import time
@@ -15,6 +14,7 @@ from appliance.node.elections import Elections
 from appliance.node.errands import Errands
 from appliance.node.leading import Leading
 from appliance.node.members import belongs
+from appliance.node.outbound import Outbound
 from appliance.node.outlets import ignore
 from appliance.node.participating import Participating
 from appliance.node.shells import Shells
@@ -23,6 +23,7 @@ from appliance.rounds.participant import short
 from appliance.words.errors import RemoteError
 from appliance.words.ids import Monotonic, NodeName, Term
 from appliance.words.messages import (
+    HandedOn,
     LeaderStatement,
     MeshMessage,
     ModelWanted,
@@ -42,21 +43,28 @@ log = logging.getLogger(__name__)
 class Conductor:
     """One node at work. Its methods run on the event loop; slow work goes to the two threads, small work to others."""
 
-    def __init__(self, core: NodeCore, shells: Shells, errands: Errands, elections: Elections) -> None:
+    def __init__(
+        self,
+        core: NodeCore,
+        shells: Shells,
+        errands: Errands,
+        elections: Elections,
+        outbound: Outbound,
+    ) -> None:
         self._core = core
         self._shells = shells
         self._errands = errands
         self._elections = elections
-        self._leading = Leading(
-            core, shells, errands, carry_out=self._do, send=self._broadcast, hear=self._on_statement
-        )
-        self._participating = Participating(core, shells, errands, carry_out=self._do, send=self._broadcast)
+        self._outbound = outbound
+        self._leading = Leading(core, shells, errands, outbound, carry_out=self._do, hear=self._on_statement)
+        self._participating = Participating(core, shells, errands, outbound, carry_out=self._do)
 
     # --- events ------------------------------------------------------------------------------------------------------
 
     def on_role(self, role: Role, term: Term, leader: NodeName | None) -> None:
         """Consensus: role, term or known leader has changed."""
         if (term, leader) != (self._core.term, self._core.leader):
+            self._outbound.set_leader_key(b"")
             self._participating.forget_leader()
             if leader is not None:
                 log.info("%s leads term %d", "this node" if role is Role.LEADER else leader, term)
@@ -132,6 +140,8 @@ class Conductor:
                 self._on_statement(statement, message.body)
             case Sealed():
                 self._on_sealed(peer, message.envelope)
+            case HandedOn():
+                self._outbound.hand_on(message)
             case Stored():
                 self._do(self._core.aggregator.stored(peer, message, self._now()))
             case Participation():
@@ -185,7 +195,7 @@ class Conductor:
                 functools.partial(
                     seal_model, self._shells.models, wanted.digest, wanted.public_key, self._core.term, 0
                 ),
-                self._broadcast,
+                functools.partial(self._outbound.answer, peer),
             )
 
     # --- what the core asks for --------------------------------------------------------------------------------------
@@ -206,13 +216,6 @@ class Conductor:
                 self._participating.perform(action)
             case _:
                 self._leading.perform(action)
-
-    def _broadcast(self, sealed: Sealed | None) -> None:
-        """Send an envelope to all nodes, this one too: who it is for shows when somebody can open it."""
-        if sealed is not None:
-            self._shells.mesh.broadcast(sealed)
-            with contextlib.suppress(RemoteError):  # a full queue here is as good as a lost message: it is sent again
-                self._on_sealed(self._core.node, sealed.envelope)
 
     def _now(self) -> Monotonic:
         return self._shells.clock()

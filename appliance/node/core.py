@@ -15,7 +15,7 @@ from appliance.words.errors import StateError
 from appliance.words.ids import Digest, Monotonic, NodeName, Term
 from appliance.words.messages import Announcement, LeaderStatement, Opening
 from appliance.words.models import GlobalModel
-from appliance.words.settings import Consensus, Rounds
+from appliance.words.settings import Consensus, Delivery, Rounds
 
 _entry_decoder = msgspec.msgpack.Decoder(GlobalModel)
 _state_decoder = msgspec.msgpack.Decoder(list[GlobalModel])
@@ -41,6 +41,7 @@ class NodeCore:
         members: frozenset[NodeName],
         rounds: Rounds,
         consensus: Consensus,
+        delivery: Delivery,
         term: Term,
         kept: FinishedUpdate | None,
         stored: frozenset[Digest],
@@ -56,7 +57,7 @@ class NodeCore:
         self._stored = set(stored)
         self._undecided: dict[Digest, Term] = dict.fromkeys(stored, term)
         self.lineage = Lineage()
-        self.participant = Participant(kept, stored, now)
+        self.participant = Participant(kept, stored, now, window_s=delivery.window_s)
         self.aggregator = Aggregator(node, cluster, members, rounds)
         self.role = Role.FOLLOWER
         self.term = term

@@ -9,7 +9,8 @@ import msgspec
 
 from appliance.node.core import NodeCore
 from appliance.node.errands import Errands
-from appliance.node.outlets import CarryOut, Hear, SendSealed, ignore
+from appliance.node.outbound import Outbound
+from appliance.node.outlets import CarryOut, Hear, ignore
 from appliance.node.shells import Shells
 from appliance.rounds import actions as do
 from appliance.rounds.collected import OpenedUpdate
@@ -30,7 +31,6 @@ class Leading:
 
     Args:
         carry_out: takes the actions that follow from an event.
-        send: gives an envelope to the mesh.
         hear: lets this node's participant hear a statement to all.
 
     Attributes:
@@ -42,9 +42,9 @@ class Leading:
         core: NodeCore,
         shells: Shells,
         errands: Errands,
+        outbound: Outbound,
         *,
         carry_out: CarryOut,
-        send: SendSealed,
         hear: Hear,
     ) -> None:
         self.key_id = b""
@@ -53,7 +53,7 @@ class Leading:
         self._work = shells.aggregator_work
         self._errands = errands
         self._carry_out = carry_out
-        self._send = send
+        self._outbound = outbound
         self._hear = hear
 
     def end(self) -> None:
@@ -67,13 +67,14 @@ class Leading:
             raise RemoteError("more envelopes came than can be opened")
         self._errands.on_aggregator(
             functools.partial(self._work.open, envelope),
-            self._opened,
+            functools.partial(self._opened, peer),
             functools.partial(self._errands.envelope_failed, peer),
         )
 
-    def _opened(self, content: OpenedUpdate | ModelRequest) -> None:
+    def _opened(self, peer: NodeName, content: OpenedUpdate | ModelRequest) -> None:
         if isinstance(content, ModelRequest):
-            self._errands.on_aggregator(functools.partial(self._work.serve, content), self._send)
+            serve = functools.partial(self._work.serve, content)
+            self._errands.on_aggregator(serve, functools.partial(self._outbound.answer, peer))
             return
         if content.refusal:
             # Without the peer that delivered it: whose an update is must not be found in a log.
@@ -96,7 +97,7 @@ class Leading:
                 self._errands.on_aggregator(functools.partial(work.count, handle), ignore)
             case do.Answer(handle, accepted, reason):
                 answer = functools.partial(work.answer, handle, accepted=accepted, reason=reason)
-                self._errands.on_aggregator(answer, self._send)
+                self._errands.on_aggregator(answer, self._outbound.broadcast)
             case do.CreateInitialModel(term):
                 self._make_candidate(term, 0, work.create_initial_model)
             case do.Aggregate(term, round_):

@@ -25,6 +25,7 @@ from appliance.node.elections import Elections
 from appliance.node.engine import ConsensusEngine
 from appliance.node.errands import Errands
 from appliance.node.members import check_addition, check_removal, members_view
+from appliance.node.outbound import Outbound
 from appliance.node.participant_work import ParticipantWork
 from appliance.node.patience import Patience
 from appliance.node.relay import Relay
@@ -316,6 +317,7 @@ async def _node(config: Config, clock: Clock) -> AsyncIterator[Node]:
             members=frozenset(config.cluster.members),
             rounds=config.rounds,
             consensus=config.consensus,
+            delivery=config.delivery,
             term=consensus.status().term,
             kept=_finished_update(updates),
             stored=models.digests(),
@@ -325,7 +327,8 @@ async def _node(config: Config, clock: Clock) -> AsyncIterator[Node]:
         elections = Elections(config.node)
         errands = Errands(shells.aggregator, clock)
         stack.push_async_callback(errands.close)
-        conductor = relay.target = Conductor(core, shells, errands, elections)
+        outbound = Outbound(core, shells, errands, config.delivery, random.SystemRandom())
+        conductor = relay.target = Conductor(core, shells, errands, elections, outbound)
         yield Node(
             config, core=core, shells=shells, conductor=conductor, faults=errands.faults, elections=elections, pool=pool
         )

@@ -3,13 +3,10 @@
 from collections.abc import Callable, Iterable
 
 from appliance.rounds.actions import Action
-from appliance.words.messages import LeaderStatement, Sealed
+from appliance.words.messages import LeaderStatement
 
 CarryOut = Callable[[Iterable[Action]], None]
 """Takes the actions that follow from an event."""
-
-SendSealed = Callable[[Sealed | None], None]
-"""Gives an envelope to the mesh; None is no envelope."""
 
 Hear = Callable[[LeaderStatement], None]
 """Lets this node itself hear what it says to all."""

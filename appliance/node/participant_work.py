@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from appliance.delivery.padding import pad, padded_length
 from appliance.envelopes.format import Kind
 from appliance.envelopes.keys import key_id_of, load_public, public_der
 from appliance.envelopes.pool import KeyPool
@@ -156,21 +157,22 @@ class ParticipantWork:
             reply_key=reply_key,
             weights=record.weights,
         )
-        return self._seal(update, announcement, record.round)
+        return self._seal(update, announcement, record.round, padded_length(len(record.weights)))
 
     def seal_request(self, digest: Digest, announcement: Announcement) -> Sealed:
         """Seal a request for a model's bytes to the leader."""
         reply_key = self.reply_keys.hold(self._keys.take(), announcement.key_id)
-        return self._seal(ModelRequest(digest, reply_key), announcement, 0)
+        return self._seal(ModelRequest(digest, reply_key), announcement, 0, padded_length(0))
 
     def want_model(self, digest: Digest) -> ModelWanted:
         """Ask in the open for a committed model's bytes, to be sealed to a fresh key: for a leader that lacks them."""
         return ModelWanted(digest, self.reply_keys.hold(self._keys.take(), b""))
 
     @staticmethod
-    def _seal(message: ToLeader, announcement: Announcement, round_: Round) -> Sealed:
+    def _seal(message: ToLeader, announcement: Announcement, round_: Round, length: int) -> Sealed:
         recipient = load_public(announcement.public_key)
-        return Sealed(seal(encode(message), recipient, kind=Kind.TO_LEADER, term=announcement.term, round=round_))
+        content = pad(encode(message), length)
+        return Sealed(seal(content, recipient, kind=Kind.TO_LEADER, term=announcement.term, round=round_))
 
     def open_answer(self, envelope: bytes, key_id: bytes) -> OpenedReceipt | Digest:
         """Open an answer; a model in it is made durable and named by its digest.

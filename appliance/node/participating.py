@@ -5,7 +5,8 @@ import logging
 
 from appliance.node.core import NodeCore
 from appliance.node.errands import Errands
-from appliance.node.outlets import CarryOut, SendSealed, ignore
+from appliance.node.outbound import Outbound
+from appliance.node.outlets import CarryOut, ignore
 from appliance.node.participant_work import OpenedReceipt
 from appliance.node.shells import Shells
 from appliance.rounds import actions as do
@@ -22,18 +23,17 @@ class Participating:
 
     Args:
         carry_out: takes the actions that follow from an event.
-        send: gives an envelope to the mesh.
     """
 
     def __init__(
-        self, core: NodeCore, shells: Shells, errands: Errands, *, carry_out: CarryOut, send: SendSealed
+        self, core: NodeCore, shells: Shells, errands: Errands, outbound: Outbound, *, carry_out: CarryOut
     ) -> None:
         self._core = core
         self._shells = shells
         self._work = shells.participant_work
         self._errands = errands
         self._carry_out = carry_out
-        self._send = send
+        self._outbound = outbound
         self._announcement: Announcement | None = None
         self._round_key = b""
         self._candidate_body: tuple[Digest, bytes] | None = None
@@ -54,6 +54,7 @@ class Participating:
             if self._announcement is None:
                 log.info("%s announced its key for term %d", statement.leader, statement.term)
             self._announcement = statement
+            self._outbound.set_leader_key(statement.key_id)
         if isinstance(statement, Candidate) and body:
             self._candidate_body = (statement.digest, body)
 
@@ -74,10 +75,12 @@ class Participating:
         work, announcement = self._work, self._announcement
         match action:
             case do.Deliver() if announcement is not None:
-                self._errands.aside(functools.partial(work.seal_update, action.update_id, announcement), self._send)
+                seal = functools.partial(work.seal_update, action.update_id, announcement)
+                self._errands.aside(seal, functools.partial(self._outbound.send_update, action.within_s))
             case do.Fetch() if announcement is not None:
                 log.info("asking the leader for model %s", short(action.digest))
-                self._errands.aside(functools.partial(work.seal_request, action.digest, announcement), self._send)
+                request = functools.partial(work.seal_request, action.digest, announcement)
+                self._errands.aside(request, self._outbound.send_request)
             case do.Forget():
                 self._errands.aside(functools.partial(work.forget, action.update_id), ignore)
             case do.StoreCandidate():

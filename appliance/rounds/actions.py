@@ -76,7 +76,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Seal a receipt to the reply key of the opened update, broadcast it, and forget the update's arrays."""
+    """Seal a receipt to the reply key of the opened update, send it, and forget the update's arrays."""
 
     handle: int
     accepted: bool
@@ -108,7 +108,7 @@ class HandOver:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Seal a request for a model's bytes to the leader and broadcast it; answer with ``Participant.model_stored``."""
+    """Seal a request for a model's bytes to the leader and send it; answer with ``Participant.model_stored``."""
 
     digest: Digest
 
@@ -144,9 +144,14 @@ class StopTraining:
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """Seal the kept update to the announced key, with a fresh reply key in it, and broadcast it."""
+    """Seal the kept update to the announced key, with a fresh reply key in it, and send it on its way.
+
+    Attributes:
+        within_s: send it at a random moment within this time, so that when it comes says little about whose it is.
+    """
 
     update_id: bytes
+    within_s: float
 
 
 @dataclass(frozen=True, slots=True)

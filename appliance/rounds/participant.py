@@ -21,6 +21,8 @@ from appliance.words.messages import Announcement, Candidate, Opening, Participa
 from appliance.words.models import GlobalModel
 
 FAILURE_RETRY_S = 10.0
+ANSWER_S = 3.0
+"""How long an answer of the leader is waited for at first."""
 
 
 class Step(Enum):
@@ -60,8 +62,15 @@ class Participant:
     for again, at growing intervals, until the round is committed or replaced (invariant 5).
     """
 
-    def __init__(self, kept: FinishedUpdate | None, stored: frozenset[Digest], now: Monotonic) -> None:
-        """Begin with what the disk holds: a finished update, or None, and the models whose bytes are there."""
+    def __init__(
+        self, kept: FinishedUpdate | None, stored: frozenset[Digest], now: Monotonic, *, window_s: float
+    ) -> None:
+        """Begin with what the disk holds: a finished update, or None, and the models whose bytes are there.
+
+        Args:
+            window_s: an update leaves at a random moment within this time.
+        """
+        self._window_s = window_s
         self._kept = kept
         self._stored = set(stored)
         self._committed_round: Round = -1
@@ -76,9 +85,9 @@ class Participant:
         self._training_retry = Retry(first_s=FAILURE_RETRY_S, most_s=60.0)
         self._storing_retry = Retry(first_s=FAILURE_RETRY_S, most_s=60.0)
         self._receipt: _Receipt | None = None
-        self._fetch = Retry(first_s=3.0, most_s=30.0)
+        self._fetch = Retry(first_s=ANSWER_S, most_s=30.0)
         self._fetching: Digest | None = None
-        self._delivery = Retry(first_s=3.0, most_s=30.0)
+        self._delivery = Retry(first_s=window_s + ANSWER_S, most_s=window_s + 30.0)
         self._delivering: tuple[bytes, bytes] | None = None
         self._step = Step.NO_LEADER
         self._since = now
@@ -309,7 +318,9 @@ class Participant:
             self._delivery.reset()
         if self._delivery.due(now):
             self._delivery.schedule(now)
-            self._actions.append(Deliver(kept.update_id))
+            # Not past the deadline, for the sake of being hard to tell: half the time that is left is for the way.
+            within_s = min(self._window_s, max(0.0, self._deadline - now) / 2)
+            self._actions.append(Deliver(kept.update_id, within_s))
         return Step.DELIVERING
 
     def _open_waiting_candidate(self) -> None:

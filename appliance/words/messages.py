@@ -289,7 +289,7 @@ def decode_statement(content: bytes) -> LeaderStatement:
     return _decode(_statement_decoder, content)
 
 
-def decode_to_leader(content: bytes) -> ToLeader:
+def decode_to_leader(content: bytes | memoryview) -> ToLeader:
     """Parse the content of an envelope for a leader. Raises RemoteError."""
     return _decode(_to_leader_decoder, content)
 
@@ -299,7 +299,7 @@ def decode_to_participant(content: bytes) -> ToParticipant:
     return _decode(_to_participant_decoder, content)
 
 
-def _decode(decoder: msgspec.msgpack.Decoder[T], content: bytes | bytearray) -> T:
+def _decode(decoder: msgspec.msgpack.Decoder[T], content: bytes | bytearray | memoryview) -> T:
     try:
         return decoder.decode(content)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

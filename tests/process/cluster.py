@@ -24,7 +24,7 @@ from appliance.operator_api.views import Status
 from appliance.words.errors import OperatorError
 from appliance.words.ids import NodeName
 from appliance.words.models import GlobalModel
-from appliance.words.settings import Consensus, Envelopes, Rounds, Training
+from appliance.words.settings import Consensus, Delivery, Envelopes, Rounds, Training
 from tests.process.waiting import until
 
 UP_WITHIN_S = 60.0
@@ -37,6 +37,7 @@ TIME_LENGTH = len("2026-01-01 00:00:00,000")
 QUICK_ROUNDS = Rounds(interval_s=0.2, deadline_s=20.0)
 CALM = Consensus(heartbeat_interval_s=0.1, election_timeout_s=1.0)
 """Elections that a loaded machine with two cores does not start by itself."""
+QUICK_DELIVERY = Delivery(window_s=0.1)
 SMALL_KEYS = Envelopes(rsa_bits=2048, pool=4)
 
 
@@ -300,6 +301,7 @@ def plan(
     consensus: Consensus = CALM,
     training: Training | None = None,
     envelopes: Envelopes = SMALL_KEYS,
+    delivery: Delivery = QUICK_DELIVERY,
 ) -> ClusterPlan:
     """Return the plan of a small, quick cluster on free ports."""
     return ClusterPlan(
@@ -309,4 +311,5 @@ def plan(
         consensus=consensus,
         training=training or Training(),
         envelopes=envelopes,
+        delivery=delivery,
     )

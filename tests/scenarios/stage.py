@@ -110,7 +110,7 @@ class Stage:
         if name not in self.nodes:
             members = frozenset(f"node{number}" for number in range(self.size))
             aggregator = Aggregator(name, "scenario", members, self.settings)
-            self.nodes[name] = Node(name, aggregator, Participant(None, frozenset(), self.now))
+            self.nodes[name] = Node(name, aggregator, Participant(None, frozenset(), self.now, window_s=0.0))
         return self.nodes[name]
 
     def _name(self, value: object) -> str:
@@ -260,7 +260,7 @@ def _committed(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Act
 def _starts(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
     kept = None if said[2] is None else stage.kept(said[2], said[3], said[4])
     stored = frozenset[Digest]() if said[1] == "no model" else frozenset({stage.digest(said[1])})
-    node.participant = Participant(kept, stored, stage.now)
+    node.participant = Participant(kept, stored, stage.now, window_s=0.0)
     if said[1] == "no model":
         return []
     return node.participant.committed(stage.model(said[1]), stage.now)

@@ -57,7 +57,7 @@ def _tell_participant(action: do.Action, name: NameOf) -> str:
             return f"trains for round {round_} on {name(base)}"
         case do.StopTraining():
             return "stops training"
-        case do.Deliver(update_id):
+        case do.Deliver(update_id, _):
             return f"delivers {name(update_id)}"
         case do.Forget(update_id):
             return f"forgets {name(update_id)}"

@@ -20,6 +20,7 @@ LAYER = {
     "lineage": CORE,
     "aggregation": CORE,
     "envelopes.format": CORE,
+    "delivery": CORE,
     "envelopes": SHELL,
     "mesh": SHELL,
     "datagrams": SHELL,
@@ -35,14 +36,15 @@ LAYER = {
 }
 """The most precise name counts. ``node.core`` joins the cores and is as pure as they are (``PURE``)."""
 
-PURE = {"consensus", "rounds", "lineage", "aggregation", "envelopes.format", "node.core"}
+PURE = {"consensus", "rounds", "lineage", "aggregation", "envelopes.format", "delivery", "node.core"}
 IMPURE_MODULES = {
     *("socket", "ssl", "asyncio", "threading", "multiprocessing", "subprocess", "time", "datetime", "os", "pathlib"),
     *("tempfile", "shutil", "logging", "secrets", "random", "torch", "aiohttp", "cryptography"),
 }
 MAY = {
-    # Consensus is handed its source of randomness, and names its type: random.Random. Its functions stay forbidden.
+    # They are handed their source of randomness, and name its type: random.Random. Its functions stay forbidden.
     ("consensus", "random"),
+    ("delivery", "random"),
 }
 
 NEIGHBOURS = {

@@ -22,7 +22,7 @@ from appliance.rounds.participant import FinishedUpdate
 from appliance.words.ids import Digest, NodeName, Round, digest_of
 from appliance.words.messages import Announcement, LeaderStatement, Participation, Stored
 from appliance.words.models import Metrics
-from appliance.words.settings import Consensus, Rounds
+from appliance.words.settings import Consensus, Delivery, Rounds
 from tests.simulation.consensus import disk as consensus_disk
 from tests.simulation.nodes.world import World
 
@@ -91,6 +91,7 @@ class SimulatedNode:
             members=members,
             rounds=Rounds(deadline_s=8.0, interval_s=0.0),
             consensus=Consensus(period_s=40.0),
+            delivery=Delivery(window_s=0.3),
             term=disk.consensus.state.term,
             kept=disk.kept,
             stored=frozenset(disk.models),
@@ -324,11 +325,12 @@ class SimulatedNode:
                 if self._training:
                     self._training = False
                     self._later(0.01, self._stopped)
-            case do.Deliver(update_id) if announcement is not None:
+            case do.Deliver(update_id, within_s) if announcement is not None:
                 kept = self.disk.kept
                 if kept is not None and kept.update_id == update_id:
                     key = announcement.key_id
-                    self._broadcast(lambda node: node._take_update(key, kept, self.name))
+                    delay_s = self._world.random.uniform(0.0, within_s)
+                    self._later(delay_s, lambda: self._broadcast(lambda node: node._take_update(key, kept, self.name)))
             case do.Fetch(digest) if announcement is not None:
                 key = announcement.key_id
                 self._broadcast(lambda node: node._take_request(key, digest, self.name))

@@ -13,7 +13,7 @@ from appliance.words.errors import StateError
 from appliance.words.ids import Digest, Monotonic, NodeName
 from appliance.words.messages import Announcement, Candidate, LeaderStatement, Opening
 from appliance.words.models import GlobalModel
-from appliance.words.settings import Consensus, Rounds
+from appliance.words.settings import Consensus, Delivery, Rounds
 from tests.unit.lineage.test_lineage import model
 
 START = Monotonic(100.0)
@@ -34,6 +34,7 @@ def new_core(
         members=frozenset(f"node{index}" for index in range(members)),
         rounds=Rounds(deadline_s=8.0, interval_s=0.0),
         consensus=Consensus(period_s=period_s),
+        delivery=Delivery(),
         term=term,
         kept=None,
         stored=stored,

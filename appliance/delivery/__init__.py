@@ -1,0 +1,1 @@
+"""How an envelope gets to the leader without showing where it comes from."""

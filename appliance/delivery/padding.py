@@ -1,0 +1,48 @@
+"""Content for the leader, padded: all updates of a round have one length, whatever is in them. Pure.
+
+0  8  length of the message, big-endian
+8  n  the message
+...   zeros
+"""
+
+from appliance.words.errors import RemoteError
+
+LENGTH_BYTES = 8
+BLOCK = 4096
+"""Padded content is a multiple of this; what stands beside the weights in an update takes less than one (3 KiB)."""
+
+Content = bytes | bytearray | memoryview
+
+
+def padded_length(weights: int) -> int:
+    """Return the length of an update's padded content, the same for all whose weights have this many bytes."""
+    return -(-weights // BLOCK) * BLOCK + BLOCK
+
+
+def pad(message: Content, length: int) -> bytearray:
+    """Return a message in content of ``length`` bytes.
+
+    Raises:
+        ValueError: it is longer than that; the caller's mistake.
+    """
+    if len(message) + LENGTH_BYTES > length:
+        raise ValueError(f"a message of {len(message)} bytes can't be padded to {length}")
+    content = bytearray(length)
+    content[:LENGTH_BYTES] = len(message).to_bytes(LENGTH_BYTES, "big")
+    content[LENGTH_BYTES : LENGTH_BYTES + len(message)] = message
+    return content
+
+
+def unpad(content: Content) -> memoryview:
+    """Return the message in padded content, without a copy.
+
+    Raises:
+        RemoteError: it is none, or what follows the message is not only zeros: one content has one encoding.
+    """
+    view = memoryview(content)
+    end = LENGTH_BYTES + int.from_bytes(view[:LENGTH_BYTES], "big")
+    if len(view) < LENGTH_BYTES or end > len(view):
+        raise RemoteError("envelope: its content is cut short")
+    if bytes(view[end:]).strip(b"\0"):
+        raise RemoteError("envelope: its padding is not empty")
+    return view[LENGTH_BYTES:end]

@@ -1,0 +1,114 @@
+"""Envelopes on their way: to the leader along a stem, back to whom they answer, by the cluster's mode of delivery."""
+
+import asyncio
+from random import Random
+
+from appliance.delivery.stem import HandOn, Stem, Step
+from appliance.envelopes.format import Header, Kind, parse_header
+from appliance.node.core import NodeCore
+from appliance.node.errands import Errands
+from appliance.node.shells import Shells
+from appliance.words.errors import RemoteError
+from appliance.words.ids import NodeName
+from appliance.words.messages import HandedOn, Sealed
+from appliance.words.settings import Delivery
+
+
+class Outbound:
+    """Sends envelopes, this node's own and those that peers hand on. Its methods run on the event loop.
+
+    Args:
+        random: chooses ways and moments; unpredictable for others.
+    """
+
+    def __init__(
+        self,
+        core: NodeCore,
+        shells: Shells,
+        errands: Errands,
+        settings: Delivery,
+        random: Random,
+    ) -> None:
+        self._core = core
+        self._shells = shells
+        self._errands = errands
+        self._relays_payload = settings.mode == "relay"
+        self._random = random
+        self._stem = Stem(core.node, random)
+        self._leader_key_id = b""
+
+    def set_leader_key(self, key_id: bytes) -> None:
+        """What is sealed to this key goes on its way from now on; empty: nothing, there is no leader."""
+        self._leader_key_id = key_id
+
+    def send_update(self, within_s: float, sealed: Sealed | None) -> None:
+        """Send an update on its way at a random moment within a time: when it comes says little about whose it is."""
+        if sealed is not None:
+            self._errands.keep(self._send_update(sealed, self._random.uniform(0.0, within_s)))
+
+    async def _send_update(self, sealed: Sealed, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+        if self._core.leader == self._core.node:
+            self._shells.mesh.send(self._core.node, sealed)
+        elif self._is_for_leader(parse_header(sealed.envelope)):
+            self._go(sealed, self._stem.begin(self._relays()))
+
+    def hand_on(self, message: HandedOn) -> None:
+        """A peer handed an envelope on.
+
+        What is for an earlier leader is dropped: its author notices, and seals it again.
+
+        Raises:
+            RemoteError: it is not for a leader, or was here too often.
+        """
+        header = parse_header(message.envelope)
+        if header.kind is not Kind.TO_LEADER:
+            raise RemoteError("hands on an envelope that is not for the leader")
+        sealed = Sealed(message.envelope)
+        if self._core.leader == self._core.node:
+            self._shells.mesh.send(self._core.node, sealed)  # it has become the leader's since the peer chose it
+        elif self._is_for_leader(header):
+            step = self._stem.arrived(header.salt, self._relays())
+            if step is None:
+                raise RemoteError("hands on one envelope again and again")
+            self._go(sealed, step)
+
+    def send_request(self, sealed: Sealed | None) -> None:
+        """Send a request for a model: who lacks one is no secret, so it takes the short way."""
+        if sealed is not None:
+            self._deliver(sealed)
+
+    def answer(self, peer: NodeName, sealed: Sealed | None) -> None:
+        """Send a model to the peer that delivered the request for it; in ``broadcast``, to all."""
+        if sealed is None:
+            return
+        if self._relays_payload:
+            self._shells.mesh.send(peer, sealed)
+        else:
+            self.broadcast(sealed)
+
+    def broadcast(self, sealed: Sealed | None) -> None:
+        """Send an envelope to all nodes, this one too: who it is for shows when somebody can open it."""
+        if sealed is not None:
+            self._shells.mesh.broadcast(sealed)
+            self._shells.mesh.send(self._core.node, sealed)
+
+    def _go(self, sealed: Sealed, step: Step) -> None:
+        if isinstance(step, HandOn):
+            self._shells.mesh.send(step.peer, HandedOn(sealed.envelope))
+        else:
+            self._deliver(sealed)
+
+    def _deliver(self, sealed: Sealed) -> None:
+        if not self._relays_payload:
+            self.broadcast(sealed)
+        elif self._core.leader is not None:
+            self._shells.mesh.send(self._core.leader, sealed)
+
+    def _relays(self) -> frozenset[NodeName]:
+        """Return the nodes that an envelope may go along: live members, without the leader."""
+        live = self._shells.consensus.live_peers() & frozenset(self._shells.mesh.peers)
+        return (live | {self._core.node}) - {self._core.leader or ""}
+
+    def _is_for_leader(self, header: Header) -> bool:
+        return header.key_id == self._leader_key_id
