@@ -23,6 +23,7 @@ from appliance.rounds.participant import short
 from appliance.words.errors import RemoteError
 from appliance.words.ids import Monotonic, NodeName, Term
 from appliance.words.messages import (
+    Finished,
     HandedOn,
     LeaderStatement,
     MeshMessage,
@@ -146,6 +147,8 @@ class Conductor:
                 self._do(self._core.aggregator.stored(peer, message, self._now()))
             case Participation():
                 self._do(self._core.aggregator.participation(peer, message, self._now()))
+            case Finished():
+                self._do(self._core.aggregator.finished(peer, message, self._now()))
             case ModelWanted():
                 self._on_model_wanted(peer, message)
             case SnapshotWanted():

@@ -42,6 +42,7 @@ class NodeCore:
         rounds: Rounds,
         consensus: Consensus,
         delivery: Delivery,
+        key_rounds: int,
         term: Term,
         kept: FinishedUpdate | None,
         stored: frozenset[Digest],
@@ -58,7 +59,7 @@ class NodeCore:
         self._undecided: dict[Digest, Term] = dict.fromkeys(stored, term)
         self.lineage = Lineage()
         self.participant = Participant(kept, stored, now, window_s=delivery.window_s)
-        self.aggregator = Aggregator(node, cluster, members, rounds)
+        self.aggregator = Aggregator(node, cluster, members, rounds, window_s=delivery.window_s, key_rounds=key_rounds)
         self.role = Role.FOLLOWER
         self.term = term
         self.leader: NodeName | None = None

@@ -88,6 +88,7 @@ class Leading:
             case do.Say():
                 self._say(action)
             case do.MakeLeaderKey(term):
+                self.key_id = b""  # what is sealed to the old key can't count any more
                 key_ready = functools.partial(self._key_ready, term)
                 self._errands.on_aggregator(functools.partial(work.begin, term), key_ready)
             case do.StartCollecting(_, round_):

@@ -318,6 +318,7 @@ async def _node(config: Config, clock: Clock) -> AsyncIterator[Node]:
             rounds=config.rounds,
             consensus=config.consensus,
             delivery=config.delivery,
+            key_rounds=config.envelopes.key_rounds,
             term=consensus.status().term,
             kept=_finished_update(updates),
             stored=models.digests(),

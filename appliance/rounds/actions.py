@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from appliance.words.ids import Digest, Monotonic, NodeName, Round, Term
-from appliance.words.messages import LeaderStatement, Participation, Stored
+from appliance.words.messages import Finished, LeaderStatement, Participation, Stored
 from appliance.words.models import GlobalModel
 
 
@@ -123,10 +123,11 @@ class StoreCandidate:
 
 @dataclass(frozen=True, slots=True)
 class Tell:
-    """Tell the leader, in the open: the candidate's bytes are durable here; this node can, or can't, take part."""
+    """Tell the leader, in the open: the candidate's bytes are durable here; this node can, or can't, take part; its
+    update is finished."""
 
     to: NodeName
-    message: Stored | Participation
+    message: Stored | Participation | Finished
 
 
 @dataclass(frozen=True, slots=True)

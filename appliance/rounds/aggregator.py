@@ -21,9 +21,12 @@ from appliance.rounds.collected import Collected, OpenedUpdate, Phase
 from appliance.rounds.participant import short
 from appliance.rounds.retry import Retry
 from appliance.words.ids import Digest, Monotonic, NodeName, Round, Term
-from appliance.words.messages import Announcement, Candidate, LeaderStatement, Opening, Participation, Stored
+from appliance.words.messages import Announcement, Candidate, Finished, LeaderStatement, Participation, Stored
 from appliance.words.models import GlobalModel, Metrics
 from appliance.words.settings import Rounds
+
+LAST_CALL_S = 5.0
+"""Before the deadline, beside the window: time for the way and the receipts of those that have finished."""
 
 BEACON_S = 1.0
 """How often the leader says again what holds: a node that just came up or lost a message learns it within this time."""
@@ -36,11 +39,28 @@ class Aggregator:
     with ``stop``; what was under way at ``stop`` is given up, and the participants' kept updates serve the next leader.
     """
 
-    def __init__(self, node: NodeName, cluster: str, members: frozenset[NodeName], settings: Rounds) -> None:
-        """Begin inactive. ``settings.quorum`` of None is a majority of the members."""
+    def __init__(
+        self,
+        node: NodeName,
+        cluster: str,
+        members: frozenset[NodeName],
+        settings: Rounds,
+        *,
+        window_s: float,
+        key_rounds: int,
+    ) -> None:
+        """Begin inactive. ``settings.quorum`` of None is a majority of the members.
+
+        Args:
+            window_s: when all have finished, their updates come within this time; 0: each comes when it is finished.
+            key_rounds: a fresh key after this many rounds.
+        """
         self._node = node
         self._cluster = cluster
         self._settings = settings
+        self._window_s = window_s
+        self._key_rounds = key_rounds
+        self._rounds_under_key = 0
         self._stored_by: set[NodeName] = set()
         self._take_members(members)
         self._phase = Phase.INACTIVE
@@ -74,9 +94,7 @@ class Aggregator:
             reason = current.progress(self._expected(current), self._quorum)
         elif self._phase is Phase.REPLICATING and current is not None:
             until = self._replicate.at
-            reason = f"waiting for a majority to store the candidate: {len(self._stored_by)} of {self._majority}"
-            if len(self._stored_by) >= self._majority and current.metrics is None:
-                reason = "judging the candidate, which a majority has stored"
+            reason = current.replication(len(self._stored_by), self._majority)
         elif self._phase is Phase.PREPARING and self._announcement is not None and self._head is not None:
             until = self._obtain.at
             reason = f"waiting for the committed model {short(self._head.digest)} from a peer"
@@ -98,8 +116,7 @@ class Aggregator:
         self._handing_over = False
         self._next_opening = Monotonic(float("-inf"))
         self._obtain.reset()
-        self._enter(Phase.PREPARING, now)
-        self._actions.append(MakeLeaderKey(term))
+        self._make_key(now)
         return self._advance(now)
 
     def stop(self, now: Monotonic) -> list[AggregatorAction]:
@@ -116,6 +133,9 @@ class Aggregator:
             self._head_is_stored = self._current is not None and self._current.digest == model.digest
             self._current = None
             self._enter(Phase.RESTING, now)
+            self._rounds_under_key += 1
+            if self._rounds_under_key >= self._key_rounds and not self._handing_over:
+                self._make_key(now)
         return self._advance(now)
 
     def members_changed(self, members: frozenset[NodeName], now: Monotonic) -> list[AggregatorAction]:
@@ -147,9 +167,7 @@ class Aggregator:
         if self._phase is Phase.RESTING:
             self._obtain.schedule(now)
             self._next_opening = self._obtain.at
-            self._announcement = None
-            self._enter(Phase.PREPARING, now)
-            self._actions.append(MakeLeaderKey(self._term))
+            self._make_key(now)
         return self._advance(now)
 
     # --- events of the shells ----------------------------------------------------------------------------------------
@@ -182,8 +200,11 @@ class Aggregator:
 
     def opened_update(self, update: OpenedUpdate, now: Monotonic) -> list[AggregatorAction]:
         """An envelope held an update: count it, or say why not (invariant 4)."""
-        refusal = self._refusal(update)
         current = self._current
+        refusal = "no round is open"
+        if current is not None:
+            base = None if self._head is None else self._head.digest
+            refusal = current.refusal(update, base, is_open=self._phase is Phase.COLLECTING)
         duplicate = current is not None and update.update_id in current.accepted
         if current is not None and not duplicate:
             if refusal:
@@ -240,6 +261,13 @@ class Aggregator:
             (current.unable.discard if message.able else current.unable.add)(node)
         return self._advance(now)
 
+    def finished(self, node: NodeName, message: Finished, now: Monotonic) -> list[AggregatorAction]:
+        """A node has finished its update of the round, and waits until all may be sent."""
+        current = self._current
+        if node in self._members and current is not None and self._is_current(message.term, message.round):
+            current.finished.add(node)
+        return self._advance(now)
+
     def tick(self, now: Monotonic) -> list[AggregatorAction]:
         """Time has passed."""
         return self._advance(now)
@@ -289,13 +317,29 @@ class Aggregator:
     def _open(self, now: Monotonic) -> None:
         round_ = 1 if self._head is None else self._head.round + 1
         deadline = Monotonic(now + self._settings.deadline_s)
-        self._current = Collected(round_, opened_at=now, deadline=deadline)
+        self._current = Collected(round_, opened_at=now, deadline=deadline, deliver=self._window_s == 0)
         self._next_opening = Monotonic(now + self._settings.interval_s)
         self._actions.append(StartCollecting(self._term, round_))
         self._enter(Phase.COLLECTING, now)
         self._say_again(now)
 
+    def _make_key(self, now: Monotonic) -> None:
+        """Ask for a fresh key: nothing under the old one can count any more, and no round opens until it is there."""
+        self._announcement = None
+        self._rounds_under_key = 0
+        self._enter(Phase.PREPARING, now)
+        self._actions.append(MakeLeaderKey(self._term))
+
+    def _let_deliver(self, current: Collected, now: Monotonic) -> None:
+        """Let the updates come once nobody is waited for, or while there is just time enough before the deadline."""
+        trains = (self._live | {self._node}) - current.unable - current.finished
+        last_call = current.deadline - min(self._window_s + LAST_CALL_S, self._settings.deadline_s / 2)
+        if not current.deliver and (not trains or now >= last_call):
+            current.deliver = True
+            self._say_again(now)
+
     def _collect(self, current: Collected, now: Monotonic) -> None:
+        self._let_deliver(current, now)
         enough = len(current.accepted) >= self._quorum
         all_live = current.answered >= self._expected(current)
         if enough and (all_live or now >= current.deadline):
@@ -323,19 +367,10 @@ class Aggregator:
         if self._replicate.due(now) and len(self._stored_by) < len(self._members):
             first = self._replicate.tries == 0
             self._replicate.schedule(now)
-            candidate = Candidate(
-                cluster=self._cluster,
-                leader=self._node,
-                term=self._term,
-                round=current.round,
-                version=self._version(),
-                digest=digest,
-            )
+            version = 0 if self._head is None else self._head.version + 1
+            candidate = Candidate(self._cluster, self._node, self._term, current.round, version, digest)
             missing = frozenset(self._members - self._stored_by)
             self._actions.append(Say(candidate, to=missing, with_body=first and current.round > 0))
-
-    def _version(self) -> int:
-        return 0 if self._head is None else self._head.version + 1
 
     def _maybe_hand_over(self, now: Monotonic) -> None:
         if self._handing_over and self._phase in (Phase.PREPARING, Phase.RESTING, Phase.COLLECTING):
@@ -350,18 +385,6 @@ class Aggregator:
         self._majority = len(members) // 2 + 1
         self._quorum = self._settings.quorum or self._majority
         self._stored_by &= members
-
-    def _refusal(self, update: OpenedUpdate) -> str:
-        current = self._current
-        if current is None:
-            return "no round is open"
-        if update.round != current.round:
-            return f"it is for round {update.round}, and round {current.round} is open"
-        if self._phase is not Phase.COLLECTING:
-            return "" if update.update_id in current.accepted else f"late: round {current.round} has closed"
-        if self._head is None or update.base != self._head.digest:
-            return "it was trained on another base model"
-        return update.refusal
 
     def _expected(self, current: Collected) -> int:
         """Return how many updates can come: one from each live node that can train, this one among them."""
@@ -378,21 +401,8 @@ class Aggregator:
         statements: list[LeaderStatement] = [self._announcement]
         current, head = self._current, self._head
         if self._phase is Phase.COLLECTING and current is not None and head is not None:
-            statements.append(
-                Opening(
-                    cluster=self._cluster,
-                    leader=self._node,
-                    term=self._term,
-                    round=current.round,
-                    base_version=head.version,
-                    base=head.digest,
-                    key_id=self._announcement.key_id,
-                    accepted=len(current.accepted),
-                    expected=self._expected(current),
-                    quorum=self._quorum,
-                    deadline_s=max(0.0, current.deadline - now),
-                )
-            )
+            counts = (self._expected(current), self._quorum)
+            statements.append(current.as_opening(self._announcement, head, *counts, now))
         self._actions.extend(Say(statement) for statement in statements)
 
     def _enter(self, phase: Phase, now: Monotonic) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from appliance.words.ids import Digest, Monotonic, NodeName, Round, Term
+from appliance.words.messages import Announcement, Opening
 from appliance.words.models import GlobalModel, Metrics
 
 
@@ -38,7 +39,14 @@ class OpenedUpdate:
 
 @dataclass(slots=True)
 class Collected:
-    """The round under way, from its opening to its commit."""
+    """The round under way, from its opening to its commit.
+
+    Attributes:
+        unable: nodes that said that they can't train now.
+        finished: nodes that said that their update is finished; whose update is which is not known by that.
+        deliver: finished updates may be sent.
+        expected: how many updates could come when the round closed.
+    """
 
     round: Round
     opened_at: Monotonic
@@ -49,6 +57,8 @@ class Collected:
     digest: Digest | None = None
     metrics: Metrics | None = None
     unable: set[NodeName] = field(default_factory=set)
+    finished: set[NodeName] = field(default_factory=set)
+    deliver: bool = False
     expected: int = 0
 
     @property
@@ -58,17 +68,54 @@ class Collected:
 
     def progress(self, expected: int, quorum: int) -> str:
         """Say how far the round is, for an operator."""
-        text = f"waiting for updates of round {self.round}: {len(self.accepted)} of {expected} (quorum {quorum})"
+        what = "updates of" if self.deliver else "training to be finished in"
+        count = len(self.accepted) if self.deliver else len(self.finished)
+        text = f"waiting for {what} round {self.round}: {count} of {expected} (quorum {quorum})"
         if self.unable:
             text += f", not from {' and '.join(sorted(self.unable))}, unable to train now"
         if self.extensions:
             text += f", below the quorum at {self.extensions} deadline{'s' if self.extensions > 1 else ''}"
         return text
 
+    def replication(self, stored_by: int, majority: int) -> str:
+        """Say how far the candidate is, for an operator."""
+        if stored_by >= majority and self.metrics is None:
+            return "judging the candidate, which a majority has stored"
+        return f"waiting for a majority to store the candidate: {stored_by} of {majority}"
+
+    def refusal(self, update: OpenedUpdate, base: Digest | None, *, is_open: bool) -> str:
+        """Return why an update does not count in this round; empty if it does (invariant 4)."""
+        if update.round != self.round:
+            return f"it is for round {update.round}, and round {self.round} is open"
+        if not is_open:
+            return "" if update.update_id in self.accepted else f"late: round {self.round} has closed"
+        if update.base != base:
+            return "it was trained on another base model"
+        return update.refusal
+
     def refuse(self, update_id: bytes, reason: str, *, most: int) -> None:
         """Note an update as answered with a refusal; no more than ``most``, since anybody can invent ids."""
         if len(self.refused) < most:
             self.refused[update_id] = reason
+
+    def as_opening(
+        self, announcement: Announcement, head: GlobalModel, expected: int, quorum: int, now: Monotonic
+    ) -> Opening:
+        """Return what the leader says of this round, which is on ``head``."""
+        return Opening(
+            cluster=announcement.cluster,
+            leader=announcement.leader,
+            term=announcement.term,
+            round=self.round,
+            base_version=head.version,
+            base=head.digest,
+            key_id=announcement.key_id,
+            accepted=len(self.accepted),
+            expected=expected,
+            quorum=quorum,
+            deadline_s=max(0.0, self.deadline - now),
+            deliver=self.deliver,
+        )
 
     def as_global_model(
         self, term: Term, head: GlobalModel | None, digest: Digest, metrics: Metrics, now: Monotonic

@@ -17,7 +17,7 @@ from appliance.rounds.actions import (
 )
 from appliance.rounds.retry import Retry
 from appliance.words.ids import Digest, Monotonic, Round
-from appliance.words.messages import Announcement, Candidate, Opening, Participation, Stored
+from appliance.words.messages import Announcement, Candidate, Finished, Opening, Participation, Stored
 from appliance.words.models import GlobalModel
 
 FAILURE_RETRY_S = 10.0
@@ -32,6 +32,7 @@ class Step(Enum):
     NO_ROUND = "waiting for a round to open"
     FETCHING = "waiting for the base model"
     TRAINING = "training"
+    FINISHED = "waiting for the others to finish training"
     DELIVERING = "waiting for a receipt"
     DELIVERED = "waiting for the round to close"
     REFUSED = "update refused, waiting for the next round"
@@ -87,6 +88,8 @@ class Participant:
         self._receipt: _Receipt | None = None
         self._fetch = Retry(first_s=ANSWER_S, most_s=30.0)
         self._fetching: Digest | None = None
+        self._tell_finished = Retry(first_s=ANSWER_S, most_s=30.0)
+        self._finished: tuple[bytes, bytes] | None = None
         self._delivery = Retry(first_s=window_s + ANSWER_S, most_s=window_s + 30.0)
         self._delivering: tuple[bytes, bytes] | None = None
         self._step = Step.NO_LEADER
@@ -112,6 +115,8 @@ class Participant:
             reason = f"training for round {self._training[0]}"
         elif self._step is Step.FETCHING and self._fetching:
             reason, until = f"waiting for model {short(self._fetching)} from the leader", self._fetch.at
+        elif self._step is Step.FINISHED:
+            until = self._deadline
         elif self._step is Step.DELIVERING:
             times = "once" if self._delivery.tries == 1 else f"{self._delivery.tries} times"
             reason, until = f"waiting for the leader's receipt (sent {times})", self._delivery.at
@@ -313,6 +318,9 @@ class Participant:
         if receipt is not None and (receipt.update_id, receipt.key_id) == (kept.update_id, opening.key_id):
             return Step.DELIVERED if receipt.accepted else Step.REFUSED
         target = (kept.update_id, opening.key_id)
+        if not opening.deliver:
+            self._say_finished(target, opening, now)
+            return Step.FINISHED
         if self._delivering != target:
             self._delivering = target
             self._delivery.reset()
@@ -322,6 +330,14 @@ class Participant:
             within_s = min(self._window_s, max(0.0, self._deadline - now) / 2)
             self._actions.append(Deliver(kept.update_id, within_s))
         return Step.DELIVERING
+
+    def _say_finished(self, target: tuple[bytes, bytes], opening: Opening, now: Monotonic) -> None:
+        if self._finished != target:
+            self._finished = target
+            self._tell_finished.reset()
+        if self._tell_finished.due(now):
+            self._tell_finished.schedule(now)
+            self._actions.append(Tell(opening.leader, Finished(opening.term, opening.round)))
 
     def _open_waiting_candidate(self) -> None:
         """The first receipt brings the round key, and the candidate's body may be here already."""

@@ -55,6 +55,8 @@ class Opening(_Message, frozen=True):
         expected: nodes that are live, so updates that can come.
         quorum: updates needed to close at the deadline.
         deadline_s: seconds left until the deadline when this was sent.
+        deliver: finished updates may be sent now. False while others still train: updates that come when they are
+            finished would tell the leader whose they are, by who is fast.
     """
 
     cluster: str
@@ -68,6 +70,7 @@ class Opening(_Message, frozen=True):
     expected: Count
     quorum: Count
     deadline_s: Seconds
+    deliver: bool
 
 
 class Candidate(_Message, frozen=True):
@@ -127,6 +130,13 @@ class Participation(_Message, frozen=True):
     term: Term
     round: Round
     able: bool
+
+
+class Finished(_Message, frozen=True):
+    """The sender's update for a round is finished, and waits until all may be sent."""
+
+    term: Term
+    round: Round
 
 
 class ModelWanted(_Message, frozen=True):
@@ -205,6 +215,7 @@ MeshMessage = (
     | Sealed
     | Stored
     | Participation
+    | Finished
     | ModelWanted
     | ResignWanted
     | SnapshotWanted

@@ -132,7 +132,8 @@ class Delivery(Section, frozen=True):
     Attributes:
         mode: at the end of its way along some peers an envelope goes to the leader alone (``relay``), or to every
             node (``broadcast``, as in the paper).
-        window_s: an update is sent at a random moment within this time after its training is done.
+        window_s: when all nodes have finished training, or shortly before the deadline, each update is sent at a random
+            moment within this time. 0: each is sent when it is finished, and the leader may see by that whose it is.
     """
 
     mode: Literal["relay", "broadcast"] = "relay"

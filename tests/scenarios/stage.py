@@ -14,12 +14,15 @@ from appliance.rounds.aggregator import Aggregator
 from appliance.rounds.collected import OpenedUpdate
 from appliance.rounds.participant import FinishedUpdate, Participant, short
 from appliance.words.ids import Digest, Monotonic, NodeName, digest_of
-from appliance.words.messages import Announcement, Candidate, Opening, Participation, Stored
+from appliance.words.messages import Announcement, Candidate, Finished, Opening, Participation, Stored
 from appliance.words.models import GlobalModel, Metrics
 from appliance.words.settings import Rounds
 from tests.scenarios.tell import tell, tell_wait
 
-_CLUSTER = re.compile(r"a cluster of (\d+), deadline ([\d.]+) s, interval ([\d.]+) s(?:, quorum (\d+))?")
+_CLUSTER = re.compile(
+    r"a cluster of (\d+), deadline ([\d.]+) s, interval ([\d.]+) s(?:, quorum (\d+))?"
+    r"(?:, window ([\d.]+) s)?(?:, a key for (\d+) rounds)?"
+)
 SAMPLES = 100
 FEW_TIMES = 8
 
@@ -59,6 +62,8 @@ class Stage:
     nodes: dict[NodeName, Node] = field(default_factory=dict)
     size: int = 5
     settings: Rounds = field(default_factory=lambda: Rounds(deadline_s=60.0, interval_s=10.0))
+    window_s: float = 0.0
+    key_rounds: int = 100
 
     def play(self, line: str) -> Lines:
         """Do what one line says; return what follows from it."""
@@ -66,6 +71,7 @@ class Stage:
             quorum = None if found[4] is None else int(found[4])
             self.size = int(found[1])
             self.settings = Rounds(quorum=quorum, deadline_s=float(found[2]), interval_s=float(found[3]))
+            self.window_s, self.key_rounds = float(found[5] or 0), int(found[6] or 100)
             return []
         if found := re.fullmatch(r"after ([\d.]+) s", line):
             return self._after(float(found[1]))
@@ -109,8 +115,11 @@ class Stage:
     def _node(self, name: NodeName) -> Node:
         if name not in self.nodes:
             members = frozenset(f"node{number}" for number in range(self.size))
-            aggregator = Aggregator(name, "scenario", members, self.settings)
-            self.nodes[name] = Node(name, aggregator, Participant(None, frozenset(), self.now, window_s=0.0))
+            aggregator = Aggregator(
+                name, "scenario", members, self.settings, window_s=self.window_s, key_rounds=self.key_rounds
+            )
+            participant = Participant(None, frozenset(), self.now, window_s=self.window_s)
+            self.nodes[name] = Node(name, aggregator, participant)
         return self.nodes[name]
 
     def _name(self, value: object) -> str:
@@ -260,7 +269,7 @@ def _committed(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Act
 def _starts(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
     kept = None if said[2] is None else stage.kept(said[2], said[3], said[4])
     stored = frozenset[Digest]() if said[1] == "no model" else frozenset({stage.digest(said[1])})
-    node.participant = Participant(kept, stored, stage.now, window_s=0.0)
+    node.participant = Participant(kept, stored, stage.now, window_s=stage.window_s)
     if said[1] == "no model":
         return []
     return node.participant.committed(stage.model(said[1]), stage.now)
@@ -279,7 +288,9 @@ def _hears_key(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Act
     return node.participant.announced(announcement, stage.now)
 
 
-@command(r"hears that round (\d+) is open on (m\w+)(?: under (k\w+))?(?:, (\d+) of (\d+) updates)?")
+@command(
+    r"hears that round (\d+) is open on (m\w+)(?: under (k\w+))?(?:, (\d+) of (\d+) updates)?(, to be delivered later)?"
+)
 def _hears_opening(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
     opening = Opening(
         cluster="scenario",
@@ -293,6 +304,7 @@ def _hears_opening(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do
         expected=int(said[5] or stage.size),
         quorum=stage.settings.quorum or stage.size // 2 + 1,
         deadline_s=stage.settings.deadline_s,
+        deliver=said[6] is None,
     )
     return node.participant.opened(opening, stage.now)
 
@@ -331,6 +343,11 @@ def _training_failed(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[
 def _participation(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
     message = Participation(int(said[4] or node.term), int(said[3]), said[2] == "can")
     return node.aggregator.participation(said[1], message, stage.now)
+
+
+@command(r"hears that (node\d) has finished round (\d+)")
+def _finished(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    return node.aggregator.finished(said[1], Finished(node.term, int(said[2])), stage.now)
 
 
 @command(r"can't store a model")

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from appliance.rounds import actions as do
-from appliance.words.messages import Announcement, LeaderStatement, Opening, Participation, Stored
+from appliance.words.messages import Announcement, Finished, LeaderStatement, Opening, Participation, Stored
 
 NameOf = Callable[[object], str]
 """Gives the script's name (m4, u1, k1) of a digest, an update's id, a handle or a key's id."""
@@ -53,6 +53,8 @@ def _tell_participant(action: do.Action, name: NameOf) -> str:
             return f"tells {to}: {name(answer.digest)} of round {answer.round} is stored, term {answer.term}"
         case do.Tell(to, Participation() as message):
             return f"tells {to}: I can{'' if message.able else 'not'} take part in round {message.round}"
+        case do.Tell(to, Finished() as message):
+            return f"tells {to}: my update of round {message.round} is finished"
         case do.Train(round_, base):
             return f"trains for round {round_} on {name(base)}"
         case do.StopTraining():
@@ -72,6 +74,7 @@ def _statement(statement: LeaderStatement, name: NameOf) -> str:
         return (
             f"round {statement.round} is open on {name(statement.base)} under {name(statement.key_id)}, "
             f"{statement.accepted} of {statement.expected} updates, quorum {statement.quorum}"
+            f"{'' if statement.deliver else ', to be delivered later'}"
         )
     return f"store {name(statement.digest)}, candidate of round {statement.round}"
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from appliance.words.messages import (
     Announcement,
     Candidate,
+    Finished,
     LeaderStatement,
     MeshMessage,
     ModelReply,
@@ -38,6 +39,7 @@ MESSAGES: dict[str, list[MeshMessage | LeaderStatement | ToLeader | ToParticipan
         Sealed(b"envelope"),
         Stored(term=3, round=7, digest=DIGEST),
         Participation(term=3, round=7, able=False),
+        Finished(term=3, round=7),
         ModelWanted(digest=DIGEST, public_key=KEY),
         ResignWanted(term=3),
         SnapshotWanted(term=3),
@@ -57,6 +59,7 @@ MESSAGES: dict[str, list[MeshMessage | LeaderStatement | ToLeader | ToParticipan
             expected=5,
             quorum=3,
             deadline_s=1.5,
+            deliver=True,
         ),
         Candidate(cluster="c", leader="node0", term=3, round=7, version=7, digest=DIGEST),
     ],

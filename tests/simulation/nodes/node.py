@@ -20,7 +20,7 @@ from appliance.rounds import actions as do
 from appliance.rounds.collected import OpenedUpdate
 from appliance.rounds.participant import FinishedUpdate
 from appliance.words.ids import Digest, NodeName, Round, digest_of
-from appliance.words.messages import Announcement, LeaderStatement, Participation, Stored
+from appliance.words.messages import Announcement, Finished, LeaderStatement, Participation, Stored
 from appliance.words.models import Metrics
 from appliance.words.settings import Consensus, Delivery, Rounds
 from tests.simulation.consensus import disk as consensus_disk
@@ -92,6 +92,7 @@ class SimulatedNode:
             rounds=Rounds(deadline_s=8.0, interval_s=0.0),
             consensus=Consensus(period_s=40.0),
             delivery=Delivery(window_s=0.3),
+            key_rounds=3,
             term=disk.consensus.state.term,
             kept=disk.kept,
             stored=frozenset(disk.models),
@@ -253,10 +254,12 @@ class SimulatedNode:
         if digest in self.disk.models:
             self._send(sender, lambda node: node._store_model(digest))
 
-    def _take_plain(self, sender: NodeName, message: Stored | Participation) -> None:
+    def _take_plain(self, sender: NodeName, message: Stored | Participation | Finished) -> None:
         aggregator, now = self.core.aggregator, self._world.now
         if isinstance(message, Stored):
             self._do(aggregator.stored(sender, message, now))
+        elif isinstance(message, Finished):
+            self._do(aggregator.finished(sender, message, now))
         else:
             self._do(aggregator.participation(sender, message, now))
 

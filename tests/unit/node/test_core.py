@@ -34,7 +34,8 @@ def new_core(
         members=frozenset(f"node{index}" for index in range(members)),
         rounds=Rounds(deadline_s=8.0, interval_s=0.0),
         consensus=Consensus(period_s=period_s),
-        delivery=Delivery(),
+        delivery=Delivery(window_s=0.0),
+        key_rounds=100,
         term=term,
         kept=None,
         stored=stored,
@@ -113,7 +114,7 @@ def test_a_leader_of_the_next_term_in_a_row_begins_anew() -> None:
 def _statements(leader: NodeName, term: int) -> list[LeaderStatement]:
     return [
         Announcement("c", leader, term, bytes(32), bytes(256)),
-        Opening("c", leader, term, 1, 0, model(0).digest, bytes(32), 0, 3, 2, 8.0),
+        Opening("c", leader, term, 1, 0, model(0).digest, bytes(32), 0, 3, 2, 8.0, deliver=True),
         Candidate("c", leader, term, 1, 1, model(1).digest),
     ]
 

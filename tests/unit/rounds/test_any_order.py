@@ -61,7 +61,9 @@ class Watched:
     """An aggregator, what it was told, and what it asked for since its round began."""
 
     aggregator: Aggregator = field(
-        default_factory=lambda: Aggregator("node0", "c", MEMBERS, Rounds(deadline_s=20.0, interval_s=1.0))
+        default_factory=lambda: Aggregator(
+            "node0", "c", MEMBERS, Rounds(deadline_s=20.0, interval_s=1.0), window_s=0.0, key_rounds=100
+        )
     )
     now: Monotonic = field(default_factory=lambda: Monotonic(100.0))
     term: int = 0

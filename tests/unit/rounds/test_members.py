@@ -19,7 +19,7 @@ def nodes(*numbers: int) -> frozenset[str]:
 
 def collecting(members: int) -> Aggregator:
     """Return the aggregator of node0, with round 5 open and all others live."""
-    aggregator = Aggregator("node0", "c", nodes(*range(members)), Rounds())
+    aggregator = Aggregator("node0", "c", nodes(*range(members)), Rounds(), window_s=0.0, key_rounds=100)
     aggregator.lead(1, HEAD, NOW, head_is_stored=True)
     aggregator.key_ready(1, bytes(32), bytes(256), NOW)
     aggregator.live_changed(nodes(*range(members)), NOW)

@@ -15,7 +15,9 @@ HEAD = GlobalModel(4, 4, 1, digest_of(b"m4"), digest_of(b"m3"), 3, 5, 300, 0.5, 
 
 def _opened(members: int, settings: Rounds) -> tuple[Aggregator, Monotonic]:
     now = Monotonic(50.0)
-    aggregator = Aggregator("node0", "c", frozenset(f"node{index}" for index in range(members)), settings)
+    aggregator = Aggregator(
+        "node0", "c", frozenset(f"node{index}" for index in range(members)), settings, window_s=0.0, key_rounds=100
+    )
     aggregator.lead(1, HEAD, now, head_is_stored=True)
     aggregator.key_ready(1, bytes(32), bytes(256), now)
     assert aggregator.phase is Phase.COLLECTING
