@@ -22,6 +22,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from safetensors.numpy import load, save
 
+from appliance.delivery.padding import pad, padded_length
 from appliance.envelopes.format import SALT_BYTES, Header, Kind, format_header
 from appliance.envelopes.keys import key_id_of, load_public, public_der
 from appliance.envelopes.seal import open_envelope, read_header, seal
@@ -121,7 +122,8 @@ class Impostor:
         """Seal anything to the leader."""
         assert self.announcement is not None
         leader = load_public(self.announcement.public_key)
-        return Sealed(seal(content, leader, kind=Kind.TO_LEADER, term=self.announcement.term, round=0))
+        padded = pad(content, padded_length(len(content)))
+        return Sealed(seal(padded, leader, kind=Kind.TO_LEADER, term=self.announcement.term, round=0))
 
 
 async def heard(condition: Callable[[], object], what: str) -> None:

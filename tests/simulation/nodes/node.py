@@ -15,16 +15,17 @@ from appliance.consensus.core import Raft
 from appliance.consensus.messages import Message
 from appliance.consensus.ready import Ready, Role
 from appliance.consensus.snapshot import Snapshot
+from appliance.delivery.stem import HandIn, HandOn, Stem, Step
 from appliance.node.core import NodeCore
 from appliance.rounds import actions as do
 from appliance.rounds.collected import OpenedUpdate
 from appliance.rounds.participant import FinishedUpdate
 from appliance.words.ids import Digest, NodeName, Round, digest_of
-from appliance.words.messages import Announcement, Finished, LeaderStatement, Participation, Stored
+from appliance.words.messages import Announcement, Finished, LeaderStatement, Opening, Participation, Stored
 from appliance.words.models import Metrics
 from appliance.words.settings import Consensus, Delivery, Rounds
 from tests.simulation.consensus import disk as consensus_disk
-from tests.simulation.nodes.world import World
+from tests.simulation.nodes.world import Delivered, World
 
 LIVE_WITHIN_S = 2.0
 
@@ -48,6 +49,16 @@ class Made:
     round: Round
     base: Digest | None
     update_ids: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """An envelope with an update; nobody but the test looks at ``author``, as the way back for the receipt too."""
+
+    id: bytes
+    key_id: bytes
+    update: FinishedUpdate
+    author: NodeName
 
 
 class CrashError(Exception):
@@ -89,18 +100,21 @@ class SimulatedNode:
             node=self.name,
             cluster="simulated",
             members=members,
-            rounds=Rounds(deadline_s=8.0, interval_s=0.0),
+            rounds=Rounds(deadline_s=self._world.deadline_s, interval_s=0.0),
             consensus=Consensus(period_s=40.0),
-            delivery=Delivery(window_s=0.3),
+            delivery=Delivery(window_s=self._world.window_s),
             key_rounds=3,
             term=disk.consensus.state.term,
             kept=disk.kept,
             stored=frozenset(disk.models),
             now=now,
         )
+        self._stem = Stem(self.name, random.Random(self._world.random.random()))
         self._announcement: Announcement | None = None
         self._leader_key: bytes | None = None
         self._has_round_key = False
+        self._last_said: tuple[Round, bool] | None = None
+        self._deliver_since = now
         self._heard: dict[NodeName, float] = {}
         self._sum: list[bytes] = []
         self._sum_round: tuple[Round, Digest | None] = (0, None)
@@ -144,12 +158,14 @@ class SimulatedNode:
         if now >= self.raft.next_deadline:
             self.raft.tick(now)
         self._drain()
-        live = frozenset(peer for peer, at in self._heard.items() if now - at < LIVE_WITHIN_S)
-        self._do(self.core.aggregator.live_changed(live, now))
+        self._do(self.core.aggregator.live_changed(self._live(), now))
         self._do(self.core.tick(now))
         for peer in self._peers():
             self._send(peer, lambda node: node._hear(self.name))
         self._later(0.05, self._tick)
+
+    def _live(self) -> frozenset[NodeName]:
+        return frozenset(peer for peer, at in self._heard.items() if self._world.now - at < LIVE_WITHIN_S)
 
     def _peers(self) -> list[NodeName]:
         return [name for name in self._world.names if name != self.name]
@@ -232,11 +248,42 @@ class SimulatedNode:
         self._write()
         self._do(self.core.model_stored(digest, self._world.now))
 
-    def _take_update(self, key_id: bytes, kept: FinishedUpdate, sender: NodeName) -> None:
-        if key_id != self._leader_key:
+    def _send_update(self, sealed: Sealed) -> None:
+        """As ``node.outbound``: along a stem of live peers, without the leader; its own update has no way to go."""
+        if self.core.leader == self.name:
+            self._take_update(sealed, self.name)
+        elif self._is_for_leader(sealed):
+            self._go(sealed, self._stem.begin(self._relays()) if self._world.stems else HandIn())
+
+    def _handed_on(self, sealed: Sealed) -> None:
+        if self.core.leader == self.name:
+            self._take_update(sealed, self.name)
+        elif self._is_for_leader(sealed):
+            self._go(sealed, self._stem.arrived(sealed.id, self._relays()))
+
+    def _go(self, sealed: Sealed, step: Step | None) -> None:
+        leader = self.core.leader
+        if isinstance(step, HandOn):
+            self._send(step.peer, lambda node: node._handed_on(sealed))
+        elif step is not None and leader is not None:
+            for to in self._peers() if self._world.broadcasts else [leader]:
+                self._send(to, lambda node: node._take_update(sealed, self.name))
+
+    def _relays(self) -> set[NodeName]:
+        return ({*self._live(), self.name}) - {self.core.leader or ""}
+
+    def _is_for_leader(self, sealed: Sealed) -> bool:
+        return self._announcement is not None and sealed.key_id == self._announcement.key_id
+
+    def _take_update(self, sealed: Sealed, deliverer: NodeName) -> None:
+        if sealed.key_id != self._leader_key:
             return
+        kept = sealed.update
+        if deliverer != self.name:
+            since_s = self._world.now - self._deliver_since
+            self._world.deliveries.append(Delivered(kept.round, self.name, deliverer, sealed.author, since_s))
         self._handles += 1
-        self._opened[self._handles] = (kept, sender)
+        self._opened[self._handles] = (kept, sealed.author)
         update = OpenedUpdate(self._handles, kept.update_id, kept.round, kept.base, 100, "")
         self._do(self.core.aggregator.opened_update(update, self._world.now))
 
@@ -280,6 +327,8 @@ class SimulatedNode:
             case do.Note():
                 world.note(f"{self.name}: {action.text}")
             case do.Say(statement, to, with_body):
+                if isinstance(statement, Opening) and (statement.round, statement.deliver) != self._last_said:
+                    self._last_said, self._deliver_since = (statement.round, statement.deliver), self._world.now
                 receivers = self._peers() if to is None else sorted(to)
                 for peer in receivers:
                     self._send(peer, lambda node: node._said(statement, with_body=with_body))
@@ -320,9 +369,7 @@ class SimulatedNode:
             case do.Train(round_, base):
                 self._training = True
                 self.trained.append((round_, base))
-                # One training in eight outlasts the round's deadline, so that rounds close without everybody, and late.
-                slow = 8.0 if self._world.random.random() < 1 / 8 else 1.0
-                duration_s = slow * self._world.random.uniform(0.2, 3.0)
+                duration_s = self._world.training_s(self._world.random, self.name)
                 self._later(duration_s, lambda: self._finish_training(round_, base))
             case do.StopTraining():
                 if self._training:
@@ -331,9 +378,8 @@ class SimulatedNode:
             case do.Deliver(update_id, within_s) if announcement is not None:
                 kept = self.disk.kept
                 if kept is not None and kept.update_id == update_id:
-                    key = announcement.key_id
-                    delay_s = self._world.random.uniform(0.0, within_s)
-                    self._later(delay_s, lambda: self._broadcast(lambda node: node._take_update(key, kept, self.name)))
+                    sealed = Sealed(self._world.random.randbytes(16), announcement.key_id, kept, self.name)
+                    self._later(self._world.random.uniform(0.0, within_s), lambda: self._send_update(sealed))
             case do.Fetch(digest) if announcement is not None:
                 key = announcement.key_id
                 self._broadcast(lambda node: node._take_request(key, digest, self.name))

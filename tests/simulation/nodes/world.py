@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from appliance.words.ids import Monotonic, NodeName
+from appliance.words.ids import Monotonic, NodeName, Round
 
 Event = Callable[[], None]
 
@@ -20,6 +20,30 @@ class Faults:
     delay_s: tuple[float, float] = (0.001, 0.01)
 
 
+@dataclass(frozen=True)
+class Delivered:
+    """An envelope that came to a leader: what it sees of it, and whose it is, which it does not.
+
+    Attributes:
+        since_s: seconds after it first said that updates may be sent.
+    """
+
+    round: Round
+    leader: NodeName
+    deliverer: NodeName
+    author: NodeName
+    since_s: float
+
+
+def uneven_training_s(source: random.Random, node: NodeName) -> float:
+    """Return how long a training takes.
+
+    One in eight outlasts the round's deadline, so that rounds close without everybody, and late.
+    """
+    slow = 8.0 if source.random() < 1 / 8 else 1.0
+    return slow * source.uniform(0.2, 3.0)
+
+
 @dataclass
 class World:
     """The clock, the event queue and the network. Nodes are known by name; ``deliver`` reaches their ``receive``."""
@@ -27,11 +51,17 @@ class World:
     seed: int
     names: list[NodeName]
     faults: Faults = field(default_factory=Faults)
+    training_s: Callable[[random.Random, NodeName], float] = uneven_training_s
+    window_s: float = 0.3
+    deadline_s: float = 8.0
+    stems: bool = True
+    broadcasts: bool = False
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
         self.now = Monotonic(1000.0)
         self.trace: list[str] = []
+        self.deliveries: list[Delivered] = []
         self._events: list[tuple[float, int, Event]] = []
         self._order = itertools.count()
         self._cut: set[tuple[NodeName, NodeName]] = set()

@@ -1,0 +1,1 @@
+"""How well a curious leader guesses whose an update is."""
