@@ -1,0 +1,41 @@
+"""Updates of real nodes, by both modes of delivery, and with a relay that dies."""
+
+import pytest
+
+from appliance.words.settings import Delivery, Rounds
+from tests.process.cluster import plan
+from tests.process.conftest import MakeCluster
+from tests.process.waiting import until
+
+
+@pytest.mark.parametrize("mode", ["relay", "broadcast"])
+def test_every_update_comes(make_cluster: MakeCluster, mode: str) -> None:
+    """Rounds that close with all four, and none that had to wait for its deadline."""
+    delivery = Delivery(mode="relay" if mode == "relay" else "broadcast", window_s=0.2)
+    cluster = make_cluster(plan(4, rounds=Rounds(interval_s=0.1, deadline_s=30.0), delivery=delivery))
+    cluster.start()
+    cluster.wait_leader()
+    cluster.wait_version(6)
+    complete = [model for model in cluster.running[0].lineage() if model.updates == model.expected == 4]
+    assert len(complete) >= 3
+    assert all(model.duration_s < 30.0 for model in complete)
+
+
+def test_a_dead_relay_costs_one_retry_and_no_update(make_cluster: MakeCluster) -> None:
+    """Killed while the others deliver, a relay takes envelopes with it; they come again, and the round closes."""
+    cluster = make_cluster(plan(4, rounds=Rounds(interval_s=0.1, deadline_s=60.0), delivery=Delivery(window_s=1.0)))
+    cluster.start()
+    leader = cluster.wait_leader()
+    cluster.wait_version(1)
+    victim = next(node for node in cluster.running if node is not leader)
+
+    def delivering() -> bool:
+        return any(node.waits_for("participant", "waiting for the leader's receipt") for node in cluster.running)
+
+    until(delivering, "the nodes deliver")
+    victim.kill()
+    version = cluster.newest_version()
+    cluster.wait_version(version + 3)
+    models = [model for model in cluster.running[0].lineage() if model.version > version]
+    assert all(model.updates >= 3 for model in models), "an update of a live node was lost"
+    assert all(model.duration_s < 30.0 for model in models), "a round had to wait for its deadline"
