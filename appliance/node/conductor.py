@@ -299,9 +299,9 @@ class Conductor:
                 self._errands.on_aggregator(
                     functools.partial(work.begin, term), functools.partial(self._key_ready, term)
                 )
-            case do.StartCollecting(_, round_):
+            case do.StartCollecting(_, round_, base):
                 log.info("round %d is open", round_)
-                self._errands.on_aggregator(functools.partial(work.start_round, round_), _ignore)
+                self._errands.on_aggregator(functools.partial(work.start_round, round_, base), _ignore)
             case do.Count(handle):
                 self._errands.on_aggregator(functools.partial(work.count, handle), _ignore)
             case do.Answer(handle, accepted, reason):

@@ -45,11 +45,12 @@ class NodeCore:
         kept: FinishedUpdate | None,
         stored: frozenset[Digest],
         now: Monotonic,
+        least_updates: int = 1,
         joins: bool = False,
     ) -> None:
         """Begin as a follower with what the disk holds: the term, a kept update, the models whose bytes are there.
 
-        ``joins``: this node is new in a cluster that is there already.
+        ``least_updates``: no round closes with fewer. ``joins``: this node is new in a cluster that is there already.
         """
         self.node = node
         self._period_s = consensus.period_s
@@ -57,7 +58,7 @@ class NodeCore:
         self._undecided: dict[Digest, Term] = dict.fromkeys(stored, term)
         self.lineage = Lineage()
         self.participant = Participant(kept, stored, now)
-        self.aggregator = Aggregator(node, cluster, members, rounds)
+        self.aggregator = Aggregator(node, cluster, members, rounds, least_updates)
         self.role = Role.FOLLOWER
         self.term = term
         self.leader: NodeName | None = None
