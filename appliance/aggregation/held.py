@@ -20,7 +20,8 @@ class Held:
     """One update, by reference.
 
     Attributes:
-        mark: the SHA-256 of its content; by it updates have an order that is not the order in which they came.
+        mark: the SHA-256 of its content. By it updates have an order that is not the order in which they came, for
+            where that would show: equal scores, and 0.0 beside -0.0, which sorts as its equal.
     """
 
     arrays: Mapping[str, Array]

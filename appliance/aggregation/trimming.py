@@ -57,7 +57,6 @@ def _trimmed(tensor: TensorLayout, arrays: list[Array], trim: int) -> Array:
     step = max(1, _AT_ONCE // len(flat))
     for start in range(0, mean.size, step):
         values = np.stack([array[start : start + step] for array in flat])
-        values += 0.0  # -0.0 becomes 0.0: they sort as equals, so which of them is in the middle would depend on order
         values.sort(axis=0)
         kept = values[trim : len(flat) - trim]
         # In float64: two of the largest float32 have no sum in float32.

@@ -81,6 +81,12 @@ def test_order_does_not_matter_between_zero_and_negative_zero(name: str) -> None
     assert len(made) == 1
 
 
+def test_order_does_not_matter_among_equal_scores() -> None:
+    steps = [({name: np.full_like(a, step) for name, a in drawn(0).items()}, 10) for step in range(5)]
+    made = {serialise(result("krum", list(order)), SMALL) for order in itertools.permutations(steps)}
+    assert len(made) == 1, "1, 2 and 3 are all as near to two others, and two of them are taken"
+
+
 @pytest.mark.parametrize("name", NAMES)
 @given(model=models(FINITE), counts=st.lists(COUNTS, min_size=5, max_size=7), base=models(FINITE))
 def test_of_equal_updates_the_result_is_that_update(name: str, model: Arrays, counts: list[int], base: Arrays) -> None:

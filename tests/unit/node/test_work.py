@@ -223,6 +223,7 @@ def test_too_few_updates_for_the_strategy_never_make_a_model(tmp_path: Path, key
 def test_a_round_whose_base_the_strategy_lacks_makes_no_model(tmp_path: Path, keys: KeyPool) -> None:
     pair = Pair(tmp_path, keys, Aggregation("norm-clipping"))
     update = changed(pair, lambda array: array)
+    pair.leader.start_round(1, pair.base)
     pair.leader_models.remove({pair.base})
     with pytest.raises(ApplianceError, match="not here"):
         pair.leader.start_round(2, pair.base)
