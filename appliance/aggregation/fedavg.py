@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.aggregation.strategy import check_layout, check_update
 from appliance.aggregation.tensors import Array, Arrays, count_of
 from appliance.words.models import ModelLayout
 
@@ -59,23 +60,15 @@ class FedAvg:
     """
 
     def __init__(self, layout: ModelLayout) -> None:
-        if unknown := [tensor.name for tensor in layout if tensor.dtype != "F32"]:
-            raise ValueError(f"only F32 can be averaged, and {unknown[0]} is not")
+        check_layout(layout)
         self._layout = layout
         self._sums = {tensor.name: _Sum(count_of(tensor)) for tensor in layout}
         self.updates = 0
         self.samples = 0
 
     def add(self, arrays: Mapping[str, Array], samples: int) -> None:
-        """Add an update: finite float32 tensors of the layout, on ``samples`` (at least 1) training samples.
-
-        Raises ValueError, with nothing added, if they are not; updates from the network went through ``parse_update``.
-        """
-        if samples < 1:
-            raise ValueError(f"an update on {samples} samples has no weight")
-        for tensor in self._layout:
-            if tensor.name not in arrays or arrays[tensor.name].shape != tensor.shape:
-                raise ValueError(f"the update's tensor {tensor.name} is missing or not of shape {tensor.shape}")
+        """As ``Strategy.add``; the arrays are not kept."""
+        check_update(arrays, samples, self._layout)
         for name, running in self._sums.items():
             running.add(arrays[name].reshape(-1), samples)
         self.updates += 1

@@ -4,10 +4,7 @@ import numpy as np
 
 from appliance.aggregation.tensors import Array, Arrays, parse
 from appliance.words.errors import RemoteError
-from appliance.words.models import ModelLayout
-
-MOST_SAMPLES = 10**12
-"""As ``SampleCount``: FedAvg's sums stay far from float64's limits."""
+from appliance.words.models import MOST_SAMPLES, ModelLayout
 
 
 def parse_update(weights: bytes | memoryview, layout: ModelLayout) -> Arrays:
@@ -23,10 +20,10 @@ def parse_update(weights: bytes | memoryview, layout: ModelLayout) -> Arrays:
     return arrays
 
 
-def check_samples(samples: int) -> None:
-    """Raise RemoteError unless an update stands for at least one training sample, and for a credible number."""
-    if not 1 <= samples <= MOST_SAMPLES:
-        raise RemoteError(f"an update must stand for 1 to {MOST_SAMPLES} samples, not {samples}")
+def check_samples(samples: int, most: int = MOST_SAMPLES) -> None:
+    """Raise RemoteError unless an update stands for at least one training sample, and for ``most`` at most."""
+    if not 1 <= samples <= most:
+        raise RemoteError(f"an update must stand for 1 to {most} samples, not {samples}")
 
 
 def is_finite(array: Array) -> bool:

@@ -11,6 +11,7 @@ from appliance.datagrams.secret import read_secret
 from appliance.node.config import load
 from appliance.pki.identity import NodeIdentity
 from appliance.words.errors import ConfigurationError, StateError
+from appliance.words.settings import Aggregation
 
 
 @click.command(short_help="Check the configuration and its files.")
@@ -30,5 +31,12 @@ def check(file: Path) -> None:
         raise ConfigurationError(f"{file}: data.path: {config.data.path} is not a folder")
     click.echo(
         f"{file}: {config.node} of {config.cluster.name} can start; {len(config.cluster.members)} members, "
-        f"quorum {config.quorum}, certificate good until {identity.expires_at:%Y-%m-%d}"
+        f"quorum {config.quorum}, {_strategy(config.aggregation)}, "
+        f"certificate good until {identity.expires_at:%Y-%m-%d}"
     )
+
+
+def _strategy(settings: Aggregation) -> str:
+    if settings.strategy == "mean":
+        return "strategy mean (bears no attacker)"
+    return f"strategy {settings.strategy} (bears {settings.attackers} attacker{'s' if settings.attackers > 1 else ''})"

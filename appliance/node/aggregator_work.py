@@ -1,4 +1,4 @@
-"""What the aggregator's thread does: opens envelopes, checks and sums updates, makes candidates, seals answers.
+"""What the aggregator's thread does: opens envelopes, checks and counts updates, makes candidates, seals answers.
 
 Everything here runs on that one thread, so it needs no lock; the keys and arrays of a term live and end here.
 """
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from appliance.aggregation.fedavg import FedAvg
-from appliance.aggregation.tensors import Arrays, serialise
+from appliance.aggregation.strategies import strategy_for
+from appliance.aggregation.strategy import Strategy
+from appliance.aggregation.tensors import Arrays, parse, serialise
 from appliance.aggregation.validation import check_samples, parse_update
 from appliance.delivery.padding import unpad
 from appliance.envelopes.format import Kind
@@ -33,6 +34,7 @@ from appliance.words.messages import (
 )
 from appliance.words.models import Metrics
 from appliance.words.random import RandomBytes
+from appliance.words.settings import Aggregation
 
 ROUND_KEY_BYTES = 32
 
@@ -46,20 +48,22 @@ class _Opened:
 
 
 class AggregatorWork:
-    """The leader's secrets and sums. ``begin`` starts a term, ``end`` drops all that belongs to it."""
+    """The leader's secrets and updates. ``begin`` starts a term, ``end`` drops all that belongs to it."""
 
-    def __init__(self, trainer: Trainer, models: ModelStore, keys: KeyPool, random: RandomBytes) -> None:
+    def __init__(
+        self, trainer: Trainer, models: ModelStore, keys: KeyPool, random: RandomBytes, settings: Aggregation
+    ) -> None:
         self._trainer = trainer
         self._models = models
         self._keys = keys
         self._random = random
+        self._settings = settings
         self._handles = itertools.count(1)
         self._term: Term = 0
         self._round: Round = 0
         self._private_key: RSAPrivateKey | None = None
         self._round_key = random(ROUND_KEY_BYTES)
-        self._sum = FedAvg(trainer.layout)
-        self._is_whole = True
+        self._strategy: Strategy | None = None
         self._opened: dict[int, _Opened] = {}
 
     def begin(self, term: Term) -> tuple[bytes, bytes]:
@@ -70,17 +74,24 @@ class AggregatorWork:
         return key_id_of(public_key), public_key
 
     def end(self) -> None:
-        """Drop the term's key, sum and opened updates."""
+        """Drop the term's keys and updates."""
         self._private_key = None
         self._opened.clear()
-        self.start_round(0)
+        self._round = 0
+        self._strategy = None
+        self._round_key = self._random(ROUND_KEY_BYTES)
 
-    def start_round(self, round_: Round) -> None:
-        """Begin an empty sum, and a fresh key for the round's candidate."""
+    def start_round(self, round_: Round, base: Digest) -> None:
+        """Begin with no update counted, and a fresh key for the round's candidate; its updates are trained on ``base``.
+
+        Raises:
+            ApplianceError: the strategy needs the base model, and it is not here; then nothing is aggregated.
+        """
         self._round = round_
         self._round_key = self._random(ROUND_KEY_BYTES)
-        self._sum = FedAvg(self._trainer.layout)
-        self._is_whole = True
+        self._strategy = None
+        layout = self._trainer.layout
+        self._strategy = strategy_for(self._settings, layout, lambda: parse(self._read(base), layout))
 
     def open(self, envelope: bytes) -> OpenedUpdate | ModelRequest:
         """Open an envelope that was sealed to the term's key.
@@ -100,7 +111,7 @@ class AggregatorWork:
         handle = next(self._handles)
         arrays, refusal = None, ""
         try:
-            check_samples(update.samples)
+            check_samples(update.samples, self._settings.most_samples)
             arrays = parse_update(update.weights, self._trainer.layout)
         except RemoteError as error:
             refusal = error.reason
@@ -108,17 +119,19 @@ class AggregatorWork:
         return OpenedUpdate(handle, update.update_id, update.round, update.base, update.samples, refusal)
 
     def count(self, handle: int) -> None:
-        """Add an opened update to the round's sum; if that can't be done, the round's sum is never published.
+        """Add an opened update to those of the round; if that can't be done, nothing of the round is ever published.
 
         Raises:
-            ApplianceError: the update is not here: it was opened in a term that has ended.
+            ApplianceError: the update is not here: it was opened in a term that has ended. Or the round is spoilt.
         """
-        self._is_whole, was_whole = False, self._is_whole
+        strategy, self._strategy = self._strategy, None
         opened = self._opened.get(handle)
         if opened is None or opened.arrays is None:
             raise ApplianceError("an accepted update is not here any more")
-        self._sum.add(opened.arrays, opened.update.samples)
-        self._is_whole = was_whole
+        if strategy is None:
+            raise ApplianceError("the round could not begin, or an update before this one could not be counted")
+        strategy.add(opened.arrays, opened.update.samples)
+        self._strategy = strategy
 
     def answer(self, handle: int, *, accepted: bool, reason: str) -> Sealed | None:
         """Seal the receipt of an opened update, and forget the update."""
@@ -137,14 +150,15 @@ class AggregatorWork:
         return self._models.put(self._trainer.initial_model())
 
     def aggregate(self) -> Digest:
-        """Turn the sum into a model and make it durable here.
+        """Turn the round's updates into a model, once, and make it durable here.
 
         Raises:
-            ApplianceError: an update that was accepted could not be added; StateError: the disk.
+            ApplianceError: an update that was accepted could not be counted; StateError: the disk.
         """
-        if not self._is_whole:
-            raise ApplianceError("an accepted update could not be added to the sum")
-        return self._models.put(serialise(self._sum.result(), self._trainer.layout))
+        strategy, self._strategy = self._strategy, None
+        if strategy is None:
+            raise ApplianceError("the round could not begin, or an accepted update could not be counted")
+        return self._models.put(serialise(strategy.result(), self._trainer.layout))
 
     def seal_candidate(self, digest: Digest) -> bytes:
         """Seal a candidate's bytes under the round key, for all who have a receipt."""
@@ -157,7 +171,7 @@ class AggregatorWork:
     def _read(self, digest: Digest) -> bytes:
         content = self._models.get(digest)
         if isinstance(content, Absent):
-            raise ApplianceError(f"the candidate is not here: {content.reason}")
+            raise ApplianceError(f"a model of this round is not here: {content.reason}")
         return content
 
 

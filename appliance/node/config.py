@@ -12,6 +12,7 @@ import msgspec
 from appliance.words.errors import ConfigurationError
 from appliance.words.ids import NodeName
 from appliance.words.settings import (
+    Aggregation,
     Cluster,
     Consensus,
     Data,
@@ -41,6 +42,7 @@ class Config(Section, frozen=True):
     state: Path = Path("/var/lib/p2pfl-node")
     consensus: Consensus = Consensus()
     rounds: Rounds = Rounds()
+    aggregation: Aggregation = Aggregation()
     training: Training = Training()
     data: Data = Data()
     envelopes: Envelopes = Envelopes()
@@ -65,8 +67,8 @@ class Config(Section, frozen=True):
 
     @property
     def quorum(self) -> int:
-        """Updates needed to close a round at its deadline."""
-        return self.rounds.quorum or len(self.cluster.members) // 2 + 1
+        """Updates needed to close a round at its deadline: never fewer than the strategy needs."""
+        return max(self.rounds.quorum or len(self.cluster.members) // 2 + 1, self.aggregation.least_updates)
 
 
 def load(path: Path) -> Config:
@@ -186,8 +188,7 @@ def _check(config: Config, path: Path) -> None:
 
     if config.node not in members:
         refuse("node", f"{config.node} is not among cluster.members ({', '.join(sorted(members))})")
-    if config.quorum > len(members):
-        refuse("rounds.quorum", f"is {config.quorum}, and the cluster has only {len(members)} members")
+    _check_quorum(config, refuse)
     if config.cluster.join and len(members) == 1:
         refuse("cluster.join", "is true, and cluster.members names no other node: list those of the running cluster")
     if config.cluster.join and config.consensus.engine == "raftos":
@@ -211,6 +212,19 @@ def _check(config: Config, path: Path) -> None:
     ports = {"mesh_port": config.me.mesh_port, "operator.port": config.operator.port}
     if len(set(ports.values())) < len(ports):
         refuse("operator.port", f"is {config.operator.port}, the same as this node's mesh port")
+
+
+def _check_quorum(config: Config, refuse: Callable[[str, str], None]) -> None:
+    """Refuse what would leave a round without the updates that it needs, or a strategy without those it needs."""
+    members, quorum, aggregation = len(config.cluster.members), config.rounds.quorum, config.aggregation
+    least = aggregation.least_updates
+    if quorum is not None and quorum > members:
+        refuse("rounds.quorum", f"is {quorum}, and the cluster has only {members} members")
+    needs = f"{aggregation.strategy} needs {least} updates to bear aggregation.attackers ({aggregation.attackers})"
+    if least > members:
+        refuse("aggregation.strategy", f"{needs}, and the cluster has only {members} members")
+    if quorum is not None and quorum < least:
+        refuse("rounds.quorum", f"is {quorum}, and {needs}")
 
 
 def _check_numbers(config: Config, refuse: Callable[[str, str], None]) -> None:

@@ -47,11 +47,12 @@ class NodeCore:
         kept: FinishedUpdate | None,
         stored: frozenset[Digest],
         now: Monotonic,
+        least_updates: int = 1,
         joins: bool = False,
     ) -> None:
         """Begin as a follower with what the disk holds: the term, a kept update, the models whose bytes are there.
 
-        ``joins``: this node is new in a cluster that is there already.
+        ``least_updates``: no round closes with fewer. ``joins``: this node is new in a cluster that is there already.
         """
         self.node = node
         self._period_s = consensus.period_s
@@ -59,7 +60,15 @@ class NodeCore:
         self._undecided: dict[Digest, Term] = dict.fromkeys(stored, term)
         self.lineage = Lineage()
         self.participant = Participant(kept, stored, now, window_s=delivery.window_s)
-        self.aggregator = Aggregator(node, cluster, members, rounds, window_s=delivery.window_s, key_rounds=key_rounds)
+        self.aggregator = Aggregator(
+            node,
+            cluster,
+            members,
+            rounds,
+            window_s=delivery.window_s,
+            key_rounds=key_rounds,
+            least_updates=least_updates,
+        )
         self.role = Role.FOLLOWER
         self.term = term
         self.leader: NodeName | None = None

@@ -91,9 +91,9 @@ class Leading:
                 self.key_id = b""  # what is sealed to the old key can't count any more
                 key_ready = functools.partial(self._key_ready, term)
                 self._errands.on_aggregator(functools.partial(work.begin, term), key_ready)
-            case do.StartCollecting(_, round_):
+            case do.StartCollecting(_, round_, base):
                 log.info("round %d is open", round_)
-                self._errands.on_aggregator(functools.partial(work.start_round, round_), ignore)
+                self._errands.on_aggregator(functools.partial(work.start_round, round_, base), ignore)
             case do.Count(handle):
                 self._errands.on_aggregator(functools.partial(work.count, handle), ignore)
             case do.Answer(handle, accepted, reason):

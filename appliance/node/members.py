@@ -7,7 +7,7 @@ from appliance.datagrams.places import members_of
 from appliance.operator_api.views import MembersView
 from appliance.words.errors import OperatorError
 from appliance.words.ids import NodeName
-from appliance.words.settings import Cluster, Member, Rounds
+from appliance.words.settings import Aggregation, Cluster, Member, Rounds
 
 
 def members_view(membership: Membership, cluster: Cluster) -> MembersView:
@@ -37,11 +37,19 @@ def check_addition(node: NodeName, member: Member, present: MembersView) -> None
             )
 
 
-def check_removal(node: NodeName, present: MembersView, rounds: Rounds) -> None:
+def check_removal(node: NodeName, present: MembersView, rounds: Rounds, aggregation: Aggregation) -> None:
     """Refuse to leave fewer nodes than a round needs. Raises OperatorError."""
     left = len(present.voters.keys() - {node})
-    if node in present.voters and rounds.quorum is not None and left < rounds.quorum:
+    if node not in present.voters:
+        return
+    if rounds.quorum is not None and left < rounds.quorum:
         raise OperatorError(
             f"without {node} there would be {left} nodes, and rounds.quorum is {rounds.quorum}: no round could close; "
             "lower it in every node's file, and restart them, before"
+        )
+    if left < aggregation.least_updates:
+        raise OperatorError(
+            f"without {node} there would be {left} nodes, and aggregation.strategy {aggregation.strategy} needs "
+            f"{aggregation.least_updates} updates: no round could close; choose another in every node's file, and "
+            "restart them, before"
         )

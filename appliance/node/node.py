@@ -164,7 +164,7 @@ class Node:
     async def remove_member(self, node: NodeName) -> None:
         """Let a node leave, if this one leads; it may be this one. Raises OperatorError."""
         self._require_leading()
-        check_removal(node, self.members(), self._config.rounds)
+        check_removal(node, self.members(), self._config.rounds, self._config.aggregation)
         log.info("an operator removes %s", node)
         await self._shells.consensus.remove(node)
 
@@ -304,7 +304,7 @@ async def _node(config: Config, clock: Clock) -> AsyncIterator[Node]:
             participant=_worker(stack, "participant", TRAINING_NICENESS),
             participant_work=participant_work,
             aggregator=_worker(stack, "aggregator", 0),
-            aggregator_work=AggregatorWork(trainer, models, pool, secrets.token_bytes),
+            aggregator_work=AggregatorWork(trainer, models, pool, secrets.token_bytes, config.aggregation),
             clock=clock,
         )
         stack.callback(participant_work.stop)
@@ -316,6 +316,7 @@ async def _node(config: Config, clock: Clock) -> AsyncIterator[Node]:
             cluster=config.cluster.name,
             members=frozenset(config.cluster.members),
             rounds=config.rounds,
+            least_updates=config.aggregation.least_updates,
             consensus=config.consensus,
             delivery=config.delivery,
             key_rounds=config.envelopes.key_rounds,

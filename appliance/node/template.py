@@ -5,7 +5,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from appliance.node.config import Config
-from appliance.words.settings import Consensus, Delivery, Envelopes, Rounds, Training
+from appliance.words.settings import Aggregation, Consensus, Delivery, Envelopes, Rounds, Training
 
 Value = str | int | float | bool | Path
 
@@ -18,6 +18,7 @@ _COMMENTS = {
     "identity": "The private key and the secret must be readable by their owner only (mode 0600).",
     "data": "This node's part of the training data. All but the shard is the same on every node.",
     "rounds": "A round opens every interval_s, and closes when all live nodes have delivered, or at deadline_s.",
+    "aggregation": "What turns a round's updates into a model; the same on every node.",
     "consensus": "One node leads for period_s, then hands over.",
     "operator": "Status, metrics and the model, for this machine only.",
 }
@@ -36,6 +37,7 @@ def render(config: Config) -> str:
         _section("identity", _fields(config.identity)),
         _section("data", _fields(config.data)),
         _tuning("rounds", config.rounds, Rounds()),
+        _tuning("aggregation", config.aggregation, Aggregation()),
         _tuning("consensus", config.consensus, Consensus()),
         _tuning("training", config.training, Training()),
         _tuning("envelopes", config.envelopes, Envelopes()),

@@ -61,10 +61,11 @@ class ObtainModel:
 
 @dataclass(frozen=True, slots=True)
 class StartCollecting:
-    """Begin an empty sum and make a fresh round key."""
+    """Begin an empty sum, for updates that were trained on ``base``, and make a fresh round key."""
 
     term: Term
     round: Round
+    base: Digest
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,12 +48,14 @@ class Aggregator:
         *,
         window_s: float,
         key_rounds: int,
+        least_updates: int = 1,
     ) -> None:
         """Begin inactive. ``settings.quorum`` of None is a majority of the members.
 
         Args:
             window_s: when all have finished, their updates come within this time; 0: each comes when it is finished.
             key_rounds: a fresh key after this many rounds.
+            least_updates: what the strategy needs: the quorum is never below it, even with members removed.
         """
         self._node = node
         self._cluster = cluster
@@ -61,6 +63,7 @@ class Aggregator:
         self._window_s = window_s
         self._key_rounds = key_rounds
         self._rounds_under_key = 0
+        self._least_updates = least_updates
         self._stored_by: set[NodeName] = set()
         self._take_members(members)
         self._phase = Phase.INACTIVE
@@ -279,8 +282,8 @@ class Aggregator:
             if self._phase is Phase.PREPARING:
                 self._prepare(now)
             self._obtain_lost_head(now)
-            if self._phase is Phase.RESTING and now >= self._next_opening and self._ready_to_open():
-                self._open(now)
+            if self._phase is Phase.RESTING and now >= self._next_opening:
+                self._maybe_open(now)
             if self._phase is Phase.COLLECTING and self._current is not None:
                 self._collect(self._current, now)
             if self._phase is Phase.REPLICATING and self._current is not None:
@@ -311,15 +314,15 @@ class Aggregator:
             self._actions.append(ObtainModel(self._head.digest, sorted(self._live)[turn]))
             self._obtain.schedule(now)
 
-    def _ready_to_open(self) -> bool:
-        return self._announcement is not None and self._head_is_stored and not self._handing_over
-
-    def _open(self, now: Monotonic) -> None:
-        round_ = 1 if self._head is None else self._head.round + 1
+    def _maybe_open(self, now: Monotonic) -> None:
+        head = self._head
+        if head is None or not self._head_is_stored or self._announcement is None or self._handing_over:
+            return
+        round_ = head.round + 1
         deadline = Monotonic(now + self._settings.deadline_s)
         self._current = Collected(round_, opened_at=now, deadline=deadline, deliver=self._window_s == 0)
         self._next_opening = Monotonic(now + self._settings.interval_s)
-        self._actions.append(StartCollecting(self._term, round_))
+        self._actions.append(StartCollecting(self._term, round_, head.digest))
         self._enter(Phase.COLLECTING, now)
         self._say_again(now)
 
@@ -383,7 +386,7 @@ class Aggregator:
     def _take_members(self, members: frozenset[NodeName]) -> None:
         self._members = members
         self._majority = len(members) // 2 + 1
-        self._quorum = self._settings.quorum or self._majority
+        self._quorum = max(self._settings.quorum or self._majority, self._least_updates)
         self._stored_by &= members
 
     def _expected(self, current: Collected) -> int:

@@ -8,7 +8,10 @@ from appliance.words.ids import Digest, Round, Term, Version
 
 Accuracy = Annotated[float, Meta(ge=0.0, le=1.0)]
 Loss = Annotated[float, Meta(ge=0.0, le=1.7976931348623157e308)]
-SampleCount = Annotated[int, Meta(ge=0, le=10**12)]
+MOST_SAMPLES = 10**12
+SampleCount = Annotated[int, Meta(ge=0, le=MOST_SAMPLES)]
+SampleTotal = Annotated[int, Meta(ge=0, le=MOST_SAMPLES * 100_000)]
+"""Of all updates of a model: whatever each of them claims, the sum can be committed and read again."""
 
 
 class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,7 +52,7 @@ class GlobalModel(Struct, frozen=True, forbid_unknown_fields=True):
     base: Digest | None
     updates: Annotated[int, Meta(ge=0, le=100_000)]
     expected: Annotated[int, Meta(ge=0, le=100_000)]
-    samples: SampleCount
+    samples: SampleTotal
     accuracy: Accuracy
     loss: Loss
     committed_at: float

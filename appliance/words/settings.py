@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from appliance.words.ids import NodeName
+from appliance.words.models import MOST_SAMPLES
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Positive = Annotated[float, Meta(gt=0)]
@@ -76,6 +77,34 @@ class Rounds(Section, frozen=True):
     quorum: AtLeastOne | None = None
     deadline_s: Positive = 600.0
     interval_s: NonNegative = 60.0
+
+
+class Aggregation(Section, frozen=True):
+    """What turns the updates of a round into a global model; the same on every node.
+
+    Attributes:
+        strategy: ``mean`` is the paper's FedAvg and trusts every update; the others bear some hostile ones.
+        attackers: how many hostile updates a round may hold; ``mean`` bears none, whatever this says.
+        most_samples: an update that claims to stand for more training samples is refused.
+    """
+
+    strategy: Literal["mean", "median", "trimmed-mean", "krum", "norm-clipping"] = "mean"
+    attackers: AtLeastOne = 1
+    most_samples: Annotated[int, Meta(ge=1, le=MOST_SAMPLES)] = MOST_SAMPLES
+
+    @property
+    def least_updates(self) -> int:
+        """With fewer updates the strategy can't bear its attackers: no round closes with fewer.
+
+        More than half must be honest; Krum wants n >= 2f + 3 (Blanchard et al. 2017).
+        """
+        match self.strategy:
+            case "mean":
+                return 1
+            case "krum":
+                return 2 * self.attackers + 3
+            case _:
+                return 2 * self.attackers + 1
 
 
 class Training(Section, frozen=True):

@@ -21,7 +21,7 @@ def tell(action: do.Action, name: NameOf) -> str:
             return "makes the initial model"
         case do.ObtainModel(digest, peer):
             return f"asks {peer} for {name(digest)}"
-        case do.StartCollecting(_, round_):
+        case do.StartCollecting(_, round_, _):
             return f"begins an empty sum for round {round_}"
         case do.Count(handle):
             return f"counts {name(handle)}"

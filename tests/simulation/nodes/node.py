@@ -340,7 +340,7 @@ class SimulatedNode:
                 self._later(0.05, lambda: self._aggregated(term, 0, Made(0, None, ())))
             case do.ObtainModel(digest, peer):
                 self._send(peer, lambda node: node._take_wanted(digest, self.name))
-            case do.StartCollecting(_, round_):
+            case do.StartCollecting(_, round_, _):
                 head = core.lineage.head
                 self._sum, self._sum_round = [], (round_, None if head is None else head.digest)
             case do.Count(handle):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from appliance.aggregation.tensors import serialise
-from appliance.aggregation.validation import MOST_SAMPLES, check_samples, is_finite, parse_update
+from appliance.aggregation.validation import check_samples, is_finite, parse_update
 from appliance.words.errors import RemoteError
+from appliance.words.models import MOST_SAMPLES
 from tests.unit.aggregation.layouts import SMALL, drawn
 
 

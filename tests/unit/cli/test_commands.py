@@ -125,7 +125,10 @@ def _check(node: Path) -> Result:
 def test_a_new_cluster_can_start(node: Path) -> None:
     result = _check(node)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert "node0 of p2pfl can start; 2 members, quorum 2, certificate good until 20" in result.stdout
+    assert (
+        "node0 of p2pfl can start; 2 members, quorum 2, strategy mean (bears no attacker), certificate good until 20"
+        in result.stdout
+    )
 
 
 @pytest.mark.parametrize("name", ["tls/node.key", "consensus.secret"])

@@ -3,6 +3,7 @@
 import stat
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
@@ -12,7 +13,7 @@ from appliance.node.config import load
 from appliance.node.template import render
 from appliance.pki.identity import NodeIdentity
 from appliance.storage.guarded import read_guarded
-from appliance.words.settings import Data, Rounds, Training
+from appliance.words.settings import Aggregation, Data, Rounds, Training
 
 
 def _init(*arguments: object) -> Result:
@@ -139,6 +140,16 @@ def test_a_rendered_configuration_reads_back_as_it_was(tmp_path: Path) -> None:
     again = tmp_path / "again.toml"
     again.write_text(render(config))
     assert load(again) == config
+
+
+def test_the_strategy_is_in_the_file_only_where_it_was_chosen(tmp_path: Path) -> None:
+    config = load(create_cluster(tmp_path / "c", ClusterPlan(nodes=5))[0])
+    assert "aggregation" not in render(config)
+    chosen = msgspec.structs.replace(config, aggregation=Aggregation("krum"))
+    again = tmp_path / "again.toml"
+    again.write_text(render(chosen))
+    assert '[aggregation]\nstrategy = "krum"\n' in again.read_text()
+    assert load(again) == chosen
 
 
 def test_a_new_nodes_certificate_comes_from_a_request(tmp_path: Path) -> None:

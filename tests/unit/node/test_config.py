@@ -54,6 +54,13 @@ def test_a_whole_file_is_read_and_its_paths_resolved(tmp_path: Path) -> None:
     assert config.max_message_bytes == 64 * 2**20
 
 
+@pytest.mark.parametrize(
+    ("strategy", "quorum"), [("mean", 2), ("median", 3), ("trimmed-mean", 3), ("norm-clipping", 3)]
+)
+def test_the_quorum_is_never_below_what_the_strategy_needs(tmp_path: Path, strategy: str, quorum: int) -> None:
+    assert _load(tmp_path, WHOLE + f'[aggregation]\nstrategy = "{strategy}"\n').quorum == quorum
+
+
 def test_no_file_and_no_text(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match=r"none.toml: can't be read \(No such file .*\); give the file with --conf"):
         load(tmp_path / "none.toml")
@@ -81,6 +88,12 @@ def test_no_file_and_no_text(tmp_path: Path) -> None:
         ("[operator]\nport = 70000\n", "operator.port: must be a whole number <= 65535"),
         ("[data]\nsource = 'csv'\n", 'data.source: must be one of "digits", "mnist"'),
         ("[envelopes]\nrsa_bits = 1024\n", "envelopes.rsa_bits: must be one of 2048, 3072, 4096"),
+        (
+            "[aggregation]\nstrategy = 'bulyan'\n",
+            'aggregation.strategy: must be one of "mean", "median", "trimmed-mean", "krum", "norm-clipping"',
+        ),
+        ("[aggregation]\nattackers = 0\n", "aggregation.attackers: must be a whole number >= 1"),
+        ("[aggregation]\nmost_samples = 0\n", "aggregation.most_samples: must be a whole number >= 1"),
         ("[logging]\nlevel = 'all'\n", 'logging.level: must be one of "debug", "info", "warning", "error"'),
         ("[data]\npath = 3\n", "data.path: must be a path, and is 3"),
     ],
@@ -135,6 +148,18 @@ def test_a_part_that_is_missing_or_another(tmp_path: Path, old: str, new: str, p
     ("addition", "problem"),
     [
         ("[rounds]\nquorum = 4\n", "rounds.quorum: is 4, and the cluster has only 3 members"),
+        (
+            "[aggregation]\nstrategy = 'krum'\n",
+            "aggregation.strategy: krum needs 5 updates to bear aggregation.attackers (1), and the cluster has only 3 ",
+        ),
+        (
+            "[aggregation]\nstrategy = 'trimmed-mean'\nattackers = 2\n",
+            "aggregation.strategy: trimmed-mean needs 5 updates to bear aggregation.attackers (2), and the cluster has",
+        ),
+        (
+            "[rounds]\nquorum = 2\n[aggregation]\nstrategy = 'median'\n",
+            "rounds.quorum: is 2, and median needs 3 updates to bear aggregation.attackers (1)",
+        ),
         (
             "[consensus]\nheartbeat_interval_s = 0.2\n",
             "consensus.election_timeout_s: is 0.5 s, and must be at least three heartbeats (0.6 s)",

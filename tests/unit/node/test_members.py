@@ -7,7 +7,7 @@ from appliance.datagrams.places import membership_of
 from appliance.node.members import belongs, check_addition, check_removal, members_view
 from appliance.operator_api.views import MembersView
 from appliance.words.errors import OperatorError
-from appliance.words.settings import Cluster, Member, Rounds
+from appliance.words.settings import Aggregation, Cluster, Member, Rounds
 
 NODE0, NODE1, NODE2 = Member("10.0.0.1"), Member("10.0.0.2"), Member("10.0.0.3", 8000, 8001)
 PRESENT = MembersView({"node0": NODE0, "node1": NODE1}, {"node2": NODE2})
@@ -46,8 +46,15 @@ def test_other_places_are_free_and_a_name_that_is_taken_is_for_consensus_to_refu
 
 
 def test_a_removal_leaves_as_many_as_a_round_needs() -> None:
-    check_removal("node1", PRESENT, Rounds())
-    check_removal("node1", PRESENT, Rounds(quorum=1))
-    check_removal("node2", PRESENT, Rounds(quorum=2))
+    check_removal("node1", PRESENT, Rounds(), Aggregation())
+    check_removal("node1", PRESENT, Rounds(quorum=1), Aggregation())
+    check_removal("node2", PRESENT, Rounds(quorum=2), Aggregation())
     with pytest.raises(OperatorError, match=r"without node1 there would be 1 nodes, and rounds\.quorum is 2"):
-        check_removal("node1", PRESENT, Rounds(quorum=2))
+        check_removal("node1", PRESENT, Rounds(quorum=2), Aggregation())
+
+
+def test_a_removal_leaves_as_many_as_the_strategy_needs() -> None:
+    three = MembersView({"node0": NODE0, "node1": NODE1, "node2": NODE2}, {"node3": Member("10.0.0.4")})
+    check_removal("node3", three, Rounds(), Aggregation("median"))
+    with pytest.raises(OperatorError, match=r"would be 2 nodes, and aggregation\.strategy median needs 3 updates"):
+        check_removal("node2", three, Rounds(), Aggregation("median"))

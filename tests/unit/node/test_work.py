@@ -1,13 +1,14 @@
 """The work of both threads, joined without a network: what a participant seals, an aggregator opens, and back."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 
-from appliance.aggregation.tensors import parse, serialise
+from appliance.aggregation.tensors import Array, parse, serialise
 from appliance.envelopes.format import parse_header
 from appliance.envelopes.pool import KeyPool
 from appliance.node.aggregator_work import AggregatorWork
@@ -21,18 +22,20 @@ from appliance.words.errors import ApplianceError, RemoteError
 from appliance.words.ids import Digest
 from appliance.words.messages import Announcement, ModelRequest, Sealed
 from appliance.words.models import Metrics
-from appliance.words.settings import Data, Training
+from appliance.words.settings import Aggregation, Data, Training
+
+MEAN = Aggregation()
 
 
 class Pair:
     """A leader's and a participant's work, each with its own disk."""
 
-    def __init__(self, folder: Path, keys: KeyPool) -> None:
+    def __init__(self, folder: Path, keys: KeyPool, settings: Aggregation = MEAN) -> None:
         trainer = Trainer(Training(), datasets.load(Data(shards=20), folder / "data"))
         self.layout = trainer.layout
         self.leader_models, self.models = ModelStore(folder / "leader"), ModelStore(folder / "models")
         self.updates = UpdateStore(folder / "update")
-        self.leader = AggregatorWork(trainer, self.leader_models, keys, secrets.token_bytes)
+        self.leader = AggregatorWork(trainer, self.leader_models, keys, secrets.token_bytes, settings)
         self.participant = ParticipantWork(trainer, self.models, self.updates, keys, secrets.token_bytes)
         self.base = self.leader.create_initial_model()
         self.announce(1)
@@ -78,7 +81,7 @@ def pair(tmp_path: Path, keys: KeyPool) -> Pair:
 
 def test_a_model_travels_by_digest_and_a_round_comes_back(pair: Pair) -> None:
     assert pair.fetch_base() == pair.base
-    pair.leader.start_round(1)
+    pair.leader.start_round(1, pair.base)
     finished = pair.participant.train(1, pair.base)
     assert finished is not None
     opened = pair.deliver(finished)
@@ -106,7 +109,7 @@ def test_a_bad_update_is_refused_with_a_reason_and_another_still_counts(pair: Pa
     assert isinstance(good, bytes)
     arrays = {name: array.copy() for name, array in parse(good, pair.layout).items()}
     arrays[next(iter(arrays))].flat[0] = np.nan
-    pair.leader.start_round(1)
+    pair.leader.start_round(1, pair.base)
     for weights, samples, reason in (
         (serialise(arrays, pair.layout), 10, "not finite"),
         (b"rubbish", 10, ""),
@@ -132,7 +135,7 @@ def test_an_update_of_a_term_that_has_ended_makes_no_model(pair: Pair) -> None:
     with pytest.raises(RemoteError):
         pair.leader.open(sealed.envelope)
     pair.announce(2)
-    pair.leader.start_round(1)
+    pair.leader.start_round(1, pair.base)
     with pytest.raises(ApplianceError, match="not here any more"):
         pair.leader.count(opened.handle)
     assert pair.leader.answer(opened.handle, accepted=True, reason="") is None
@@ -164,3 +167,76 @@ def test_training_stops_when_asked_and_without_its_base_says_so(pair: Pair) -> N
     assert pair.participant.train(1, pair.base) is None
     pair.participant.may_train()
     assert pair.participant.train(1, pair.base) is not None
+
+
+def changed(pair: Pair, change: Callable[[Array], Array]) -> bytes:
+    """Return the base with each of its tensors changed."""
+    base = pair.leader_models.get(pair.base)
+    assert isinstance(base, bytes)
+    return serialise({name: change(array) for name, array in parse(base, pair.layout).items()}, pair.layout)
+
+
+def count(pair: Pair, *updates: bytes, samples: int = 10) -> None:
+    for weights in updates:
+        opened = pair.deliver(pair.keep(weights, samples))
+        assert opened.refusal == ""
+        pair.leader.count(opened.handle)
+        assert pair.leader.answer(opened.handle, accepted=True, reason="") is not None
+
+
+@pytest.mark.parametrize("strategy", ["median", "trimmed-mean", "norm-clipping"])
+def test_the_configured_strategy_bears_an_attacker(
+    tmp_path: Path, keys: KeyPool, strategy: Literal["median", "trimmed-mean", "norm-clipping"]
+) -> None:
+    pair = Pair(tmp_path, keys, Aggregation(strategy))
+    pair.leader.start_round(1, pair.base)
+    honest = changed(pair, lambda array: array + np.float32(0.5))
+    hostile = changed(pair, lambda array: array - np.float32(1e30))
+    count(pair, honest, hostile, honest)
+    model = pair.leader_models.get(pair.leader.aggregate())
+    assert isinstance(model, bytes)
+    expected = parse(honest, pair.layout)
+    most = 1.0 if strategy == "norm-clipping" else 0.0
+    for name, array in parse(model, pair.layout).items():
+        assert np.abs(array - expected[name]).max() <= most
+
+
+def test_each_round_begins_with_no_updates_and_the_last_ones_are_dropped(tmp_path: Path, keys: KeyPool) -> None:
+    pair = Pair(tmp_path, keys, Aggregation("median"))
+    for step in (0.5, 1.5):
+        update = changed(pair, lambda array, step=step: array + np.float32(step))  # type: ignore[misc]
+        pair.leader.start_round(1, pair.base)
+        count(pair, update, update, update)
+        assert pair.leader_models.get(pair.leader.aggregate()) == update
+        with pytest.raises(ApplianceError):
+            pair.leader.aggregate()
+
+
+def test_too_few_updates_for_the_strategy_never_make_a_model(tmp_path: Path, keys: KeyPool) -> None:
+    pair = Pair(tmp_path, keys, Aggregation("median"))
+    pair.leader.start_round(1, pair.base)
+    count(pair, *[changed(pair, lambda array: array)] * 2)
+    with pytest.raises(ValueError, match="needs 3"):
+        pair.leader.aggregate()
+
+
+def test_a_round_whose_base_the_strategy_lacks_makes_no_model(tmp_path: Path, keys: KeyPool) -> None:
+    pair = Pair(tmp_path, keys, Aggregation("norm-clipping"))
+    update = changed(pair, lambda array: array)
+    pair.leader.start_round(1, pair.base)
+    pair.leader_models.remove({pair.base})
+    with pytest.raises(ApplianceError, match="not here"):
+        pair.leader.start_round(2, pair.base)
+    opened = pair.deliver(pair.keep(update))
+    with pytest.raises(ApplianceError, match="could not begin"):
+        pair.leader.count(opened.handle)
+    with pytest.raises(ApplianceError, match="could not begin"):
+        pair.leader.aggregate()
+
+
+def test_more_samples_than_the_configuration_allows_are_refused(tmp_path: Path, keys: KeyPool) -> None:
+    pair = Pair(tmp_path, keys, Aggregation(most_samples=100))
+    pair.leader.start_round(1, pair.base)
+    update = changed(pair, lambda array: array)
+    assert pair.deliver(pair.keep(update, 100)).refusal == ""
+    assert pair.deliver(pair.keep(update, 101)).refusal == "an update must stand for 1 to 100 samples, not 101"

@@ -140,8 +140,10 @@ class Watched:
 
     def _check(self, action: do.AggregatorAction) -> None:
         match action:
-            case do.StartCollecting(term, round_):
+            case do.StartCollecting(term, round_, base):
                 assert term == self.term
+                assert self.head is not None
+                assert base == self.head.digest
                 self.collecting, self.counted = round_, []
             case do.CreateInitialModel(term):
                 assert term == self.term

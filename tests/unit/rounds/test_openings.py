@@ -13,11 +13,10 @@ from appliance.words.settings import Rounds
 HEAD = GlobalModel(4, 4, 1, digest_of(b"m4"), digest_of(b"m3"), 3, 5, 300, 0.5, 1.0, 0.0)
 
 
-def _opened(members: int, settings: Rounds) -> tuple[Aggregator, Monotonic]:
+def _opened(members: int, settings: Rounds, least_updates: int = 1) -> tuple[Aggregator, Monotonic]:
     now = Monotonic(50.0)
-    aggregator = Aggregator(
-        "node0", "c", frozenset(f"node{index}" for index in range(members)), settings, window_s=0.0, key_rounds=100
-    )
+    nodes = frozenset(f"node{index}" for index in range(members))
+    aggregator = Aggregator("node0", "c", nodes, settings, window_s=0.0, key_rounds=100, least_updates=least_updates)
     aggregator.lead(1, HEAD, now, head_is_stored=True)
     aggregator.key_ready(1, bytes(32), bytes(256), now)
     assert aggregator.phase is Phase.COLLECTING
@@ -34,6 +33,14 @@ def _opening(aggregator: Aggregator, now: float) -> Opening:
 def test_without_a_setting_the_quorum_is_a_majority(members: int, quorum: int) -> None:
     aggregator, now = _opened(members, Rounds())
     assert _opening(aggregator, now + 1).quorum == quorum
+
+
+@pytest.mark.parametrize(("members", "set_to", "quorum"), [(3, None, 5), (9, None, 5), (11, None, 6), (9, 7, 7)])
+def test_the_quorum_is_never_below_what_the_strategy_needs(members: int, set_to: int | None, quorum: int) -> None:
+    aggregator, now = _opened(members, Rounds(quorum=set_to), least_updates=5)
+    assert _opening(aggregator, now + 1).quorum == quorum
+    aggregator.members_changed(frozenset({"node0", "node1"}), Monotonic(now + 2))
+    assert _opening(aggregator, now + 4).quorum == (set_to or 5), "fewer members do not weaken it"
 
 
 @pytest.mark.parametrize("later", [1.0, 59.9, 60.0, 61.0, 1000.0])

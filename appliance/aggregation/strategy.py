@@ -1,0 +1,39 @@
+"""What every strategy is, and what it demands of an update."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from appliance.aggregation.tensors import Array, Arrays
+from appliance.words.models import ModelLayout
+
+
+class Strategy(Protocol):
+    """Turns the updates of one round into a model; made afresh for each round. The order of updates has no effect."""
+
+    def add(self, arrays: Mapping[str, Array], samples: int) -> None:
+        """Add an update: finite float32 tensors of the layout, on ``samples`` (at least 1) training samples.
+
+        The arrays may be kept until the round is over, and must not change. Raises ValueError, with nothing added, if
+        they are not of the layout; updates from the network went through ``parse_update``.
+        """
+
+    def result(self) -> Arrays:
+        """Return the model: finite float32 tensors of the layout.
+
+        Raises ValueError if there were fewer updates than the strategy needs to keep its promise.
+        """
+
+
+def check_layout(layout: ModelLayout) -> None:
+    """Raise ValueError unless all tensors are float32."""
+    if unknown := [tensor.name for tensor in layout if tensor.dtype != "F32"]:
+        raise ValueError(f"only F32 can be averaged, and {unknown[0]} is not")
+
+
+def check_update(arrays: Mapping[str, Array], samples: int, layout: ModelLayout) -> None:
+    """Raise ValueError unless this is a model of the layout, with a weight."""
+    if samples < 1:
+        raise ValueError(f"an update on {samples} samples has no weight")
+    for tensor in layout:
+        if tensor.name not in arrays or arrays[tensor.name].shape != tensor.shape:
+            raise ValueError(f"the update's tensor {tensor.name} is missing or not of shape {tensor.shape}")

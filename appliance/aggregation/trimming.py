@@ -1,0 +1,64 @@
+"""Coordinate-wise median and trimmed mean (Yin et al. 2018, "Byzantine-Robust Distributed Learning: Towards Optimal
+Statistical Rates", definitions 1 and 2).
+
+Both look at one number of the model at a time, and leave out the outer values that the updates give for it. With f
+hostile updates of n > 2f the rest lies within the range of the honest values, whatever the hostile ones hold. Sample
+counts have no effect: a count is only a claim, and would buy weight.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from appliance.aggregation.held import HeldUpdates
+from appliance.aggregation.tensors import Array, Arrays, count_of
+from appliance.words.models import ModelLayout, TensorLayout
+
+_AT_ONCE = 1 << 18
+"""Numbers of all updates together that are sorted at once: 1 MiB, and half of it at most as float64."""
+
+
+class TrimmedMean:
+    """The mean of what is left when the f least and the f largest values of each number are left out."""
+
+    def __init__(self, layout: ModelLayout, attackers: int) -> None:
+        """``attackers``: f; more than 2f updates are needed."""
+        self._updates = HeldUpdates(layout, 2 * attackers + 1)
+        self._attackers = attackers
+
+    def add(self, arrays: Mapping[str, Array], samples: int) -> None:
+        """As ``Strategy.add``."""
+        self._updates.add(arrays, samples)
+
+    def result(self) -> Arrays:
+        """As ``Strategy.result``."""
+        held = [update.arrays for update in self._updates.in_order()]
+        trim = self._trim(len(held))
+        return {
+            tensor.name: _trimmed(tensor, [arrays[tensor.name] for arrays in held], trim)
+            for tensor in self._updates.layout
+        }
+
+    def _trim(self, updates: int) -> int:  # noqa: ARG002 - the median's depends on it
+        return self._attackers
+
+
+class Median(TrimmedMean):
+    """The middle value of each number; of an even number of updates, the mean of the two in the middle."""
+
+    def _trim(self, updates: int) -> int:
+        return (updates - 1) // 2
+
+
+def _trimmed(tensor: TensorLayout, arrays: list[Array], trim: int) -> Array:
+    """Return the mean of each number's values but the ``trim`` least and largest, float32 of the tensor's shape."""
+    flat = [array.reshape(-1) for array in arrays]
+    mean = np.empty(count_of(tensor), np.float32)
+    step = max(1, _AT_ONCE // len(flat))
+    for start in range(0, mean.size, step):
+        values = np.stack([array[start : start + step] for array in flat])
+        values.sort(axis=0)
+        kept = values[trim : len(flat) - trim]
+        # In float64: two of the largest float32 have no sum in float32.
+        mean[start : start + step] = kept.sum(axis=0, dtype=np.float64) / len(kept)
+    return mean.reshape(tensor.shape)
