@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import click
+import msgspec
 
 from appliance.cli.options import config_option
 from appliance.node.config import load
@@ -11,12 +12,19 @@ from appliance.operator_api.client import NodeApi
 from appliance.operator_api.views import NewMember, Status
 from appliance.words.errors import OperatorError
 from appliance.words.ids import NodeName
-from appliance.words.settings import Member
+from appliance.words.settings import Host, Member
 
 CAUGHT_UP_WITHIN_S = 60.0
 REMOVED_WITHIN_S = 15.0
 POLL_S = 0.2
 PORT = click.IntRange(1, 65535)
+
+
+def _check_host(_: click.Context, __: click.Parameter, host: str) -> str:
+    try:
+        return msgspec.convert(host, Host)
+    except msgspec.ValidationError:
+        raise click.BadParameter("must be an IP address or a host's name") from None
 
 
 @click.group()
@@ -42,7 +50,7 @@ def _line(name: NodeName, place: Member, state: str) -> str:
 @member.command()
 @config_option
 @click.argument("node")
-@click.option("--host", required=True, help="Where the other nodes reach it.")
+@click.option("--host", required=True, callback=_check_host, help="Where the other nodes reach it.")
 @click.option("--mesh-port", type=PORT, default=7000, show_default=True, help="Its TCP port for models and rounds.")
 @click.option("--consensus-port", type=PORT, default=7001, show_default=True, help="Its UDP port for consensus.")
 def add(file: Path, node: NodeName, host: str, mesh_port: int, consensus_port: int) -> None:

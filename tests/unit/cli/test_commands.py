@@ -255,6 +255,9 @@ async def test_members_are_listed_added_and_removed(node: Path) -> None:
         assert (removed.exit_code, removed.stdout) == (0, "node7 is no member any more; stop it\n")
         fake.member_problem = "node2 leads now; members are added and removed on the leader"
         assert _sentence(await _ask(node, port, "member", "remove", "node0")) == fake.member_problem
+        wrong = await _ask(node, port, "member", "add", "node8", "--host", "a b")
+        assert wrong.exit_code == 2
+        assert "must be an IP address or a host's name" in wrong.stderr
 
 
 async def test_a_member_that_does_not_catch_up_is_said(node: Path, monkeypatch: pytest.MonkeyPatch) -> None:
