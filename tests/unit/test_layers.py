@@ -22,6 +22,7 @@ LAYER = {
     "envelopes.format": CORE,
     "delivery": CORE,
     "envelopes": SHELL,
+    "tokens": SHELL,
     "mesh": SHELL,
     "datagrams": SHELL,
     "storage": SHELL,
