@@ -19,14 +19,17 @@ from appliance.envelopes.pool import KeyPool
 from appliance.envelopes.seal import open_envelope, seal, seal_under_key
 from appliance.rounds.collected import OpenedUpdate
 from appliance.storage.models import Absent, ModelStore
+from appliance.tokens.mint import Mint
+from appliance.tokens.token import Token
 from appliance.training.trainer import Trainer
 from appliance.words.errors import ApplianceError, RemoteError
-from appliance.words.ids import Digest, Round, Term
+from appliance.words.ids import Digest, NodeName, Round, Term
 from appliance.words.messages import (
     ModelReply,
     ModelRequest,
     Receipt,
     Sealed,
+    TokenSigned,
     ToParticipant,
     Update,
     decode_to_leader,
@@ -63,6 +66,7 @@ class AggregatorWork:
         self._round: Round = 0
         self._private_key: RSAPrivateKey | None = None
         self._round_key = random(ROUND_KEY_BYTES)
+        self._mint: Mint | None = None
         self._strategy: Strategy | None = None
         self._opened: dict[int, _Opened] = {}
 
@@ -78,11 +82,13 @@ class AggregatorWork:
         self._private_key = None
         self._opened.clear()
         self._round = 0
-        self._strategy = None
+        self._mint = self._strategy = None
         self._round_key = self._random(ROUND_KEY_BYTES)
 
-    def start_round(self, round_: Round, base: Digest) -> None:
-        """Begin with no update counted, and a fresh key for the round's candidate; its updates are trained on ``base``.
+    def start_round(self, round_: Round, base: Digest) -> bytes:
+        """Begin with no update counted, and fresh keys for the round's candidate and tokens; return the tokens' key.
+
+        Its updates are trained on ``base``.
 
         Raises:
             ApplianceError: the strategy needs the base model, and it is not here; then nothing is aggregated.
@@ -92,6 +98,19 @@ class AggregatorWork:
         self._strategy = None
         layout = self._trainer.layout
         self._strategy = strategy_for(self._settings, layout, lambda: parse(self._read(base), layout))
+        token_key = self._keys.take()
+        self._mint = Mint(token_key, self._random)
+        return public_der(token_key)
+
+    def sign_token(self, member: NodeName, blinded: bytes) -> TokenSigned:
+        """Sign a member's token of the round.
+
+        Raises:
+            RemoteError: it has had another one, or asks for what is none.
+        """
+        if self._mint is None:
+            raise RemoteError("token: no round is open")
+        return TokenSigned(self._term, self._round, self._mint.sign(member, blinded))
 
     def open(self, envelope: bytes) -> OpenedUpdate | ModelRequest:
         """Open an envelope that was sealed to the term's key.
@@ -109,14 +128,20 @@ class AggregatorWork:
 
     def _check(self, update: Update) -> OpenedUpdate:
         handle = next(self._handles)
-        arrays, refusal = None, ""
+        arrays, refusal, token = None, "", b""
         try:
+            token = self._check_token(update)
             check_samples(update.samples, self._settings.most_samples)
             arrays = parse_update(update.weights, self._trainer.layout)
         except RemoteError as error:
             refusal = error.reason
         self._opened[handle] = _Opened(update, arrays)
-        return OpenedUpdate(handle, update.update_id, update.round, update.base, update.samples, refusal)
+        return OpenedUpdate(handle, update.update_id, token, update.round, update.base, update.samples, refusal)
+
+    def _check_token(self, update: Update) -> bytes:
+        if self._mint is None:
+            raise RemoteError("token: no round is open")
+        return self._mint.check(Token(update.nonce, update.token))
 
     def count(self, handle: int) -> None:
         """Add an opened update to those of the round; if that can't be done, nothing of the round is ever published.

@@ -35,6 +35,8 @@ from appliance.words.messages import (
     SnapshotReply,
     SnapshotWanted,
     Stored,
+    TokenSigned,
+    TokenWanted,
 )
 from appliance.words.settings import Member
 
@@ -143,12 +145,11 @@ class Conductor:
                 self._on_sealed(peer, message.envelope)
             case HandedOn():
                 self._outbound.hand_on(message)
-            case Stored():
-                self._do(self._core.aggregator.stored(peer, message, self._now()))
-            case Participation():
-                self._do(self._core.aggregator.participation(peer, message, self._now()))
-            case Finished():
-                self._do(self._core.aggregator.finished(peer, message, self._now()))
+            case Stored() | Participation() | Finished() | TokenWanted():
+                self._do(self._tell_aggregator(peer, message))
+            case TokenSigned():
+                if peer == self._core.leader:
+                    self._participating.take_token(message)
             case ModelWanted():
                 self._on_model_wanted(peer, message)
             case SnapshotWanted():
@@ -161,6 +162,20 @@ class Conductor:
                 if message.term == self._core.term:
                     log.info("%s asks this node to resign", peer)
                     self.resign()
+
+    def _tell_aggregator(
+        self, peer: NodeName, message: Stored | Participation | Finished | TokenWanted
+    ) -> Iterable[do.Action]:
+        aggregator, now = self._core.aggregator, self._now()
+        match message:
+            case Stored():
+                return aggregator.stored(peer, message, now)
+            case Participation():
+                return aggregator.participation(peer, message, now)
+            case Finished():
+                return aggregator.finished(peer, message, now)
+            case TokenWanted():
+                return aggregator.token_wanted(peer, message, now)
 
     def tick(self) -> None:
         """Time has passed; also takes in which peers are live."""
@@ -215,7 +230,7 @@ class Conductor:
                 self._shells.participant_work.stop()
             case do.RemoveModels(digests):
                 self._errands.aside(functools.partial(self._shells.models.remove, digests), ignore)
-            case do.Deliver() | do.Fetch() | do.Forget() | do.StoreCandidate() | do.Tell() | do.Train():
+            case do.Deliver() | do.Fetch() | do.Forget() | do.StoreCandidate() | do.Tell() | do.Train() | do.AskToken():
                 self._participating.perform(action)
             case _:
                 self._leading.perform(action)

@@ -16,7 +16,7 @@ from appliance.rounds import actions as do
 from appliance.rounds.collected import OpenedUpdate
 from appliance.rounds.participant import short
 from appliance.words.errors import RemoteError
-from appliance.words.ids import Digest, Monotonic, NodeName, Term
+from appliance.words.ids import Digest, Monotonic, NodeName, Round, Term
 from appliance.words.messages import Candidate, ModelRequest, Signed, encode
 from appliance.words.models import GlobalModel, Metrics
 
@@ -93,7 +93,9 @@ class Leading:
                 self._errands.on_aggregator(functools.partial(work.begin, term), key_ready)
             case do.StartCollecting(_, round_, base):
                 log.info("round %d is open", round_)
-                self._errands.on_aggregator(functools.partial(work.start_round, round_, base), ignore)
+                self._begin_round(action.term, round_, base)
+            case do.SignToken(member, blinded):
+                self._sign_token(member, blinded)
             case do.Count(handle):
                 self._errands.on_aggregator(functools.partial(work.count, handle), ignore)
             case do.Answer(handle, accepted, reason):
@@ -113,6 +115,28 @@ class Leading:
                 self._errands.keep(self._hand_over())
             case _:
                 raise AssertionError(f"no way to carry out {action}")
+
+    def _begin_round(self, term: Term, round_: Round, base: Digest) -> None:
+        aggregator = self._core.aggregator
+
+        def begun(token_key: bytes) -> None:
+            self._carry_out(aggregator.round_begun(term, round_, token_key, self._now()))
+
+        def failed(error: Exception) -> None:
+            self._errands.failed("aggregation", error)
+            self._carry_out(aggregator.aggregation_failed(term, round_, str(error), self._now()))
+
+        self._errands.on_aggregator(functools.partial(self._work.start_round, round_, base), begun, failed)
+
+    def _sign_token(self, member: NodeName, blinded: bytes) -> None:
+        def failed(error: Exception) -> None:
+            if isinstance(error, RemoteError):
+                self._errands.refused(f"a token for {member}", error.reason)
+            else:
+                self._errands.failed("aggregation", error)
+
+        sign = functools.partial(self._work.sign_token, member, blinded)
+        self._errands.on_aggregator(sign, functools.partial(self._shells.mesh.send, member), failed)
 
     def _say(self, action: do.Say) -> None:
         """Sign and send; what a leader says to itself needs no signature."""

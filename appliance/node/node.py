@@ -39,7 +39,9 @@ from appliance.pki.statements import StatementVerifier
 from appliance.rounds.participant import FinishedUpdate
 from appliance.storage.lock import lock_folder
 from appliance.storage.models import Absent, ModelStore, UpdateStore
+from appliance.storage.seeds import seed
 from appliance.systemd.notify import Notifier
+from appliance.tokens.wallet import Wallet
 from appliance.training import datasets
 from appliance.training.trainer import Trainer
 from appliance.words.clock import Clock, system_clock
@@ -284,7 +286,9 @@ async def _node(config: Config, clock: Clock) -> AsyncIterator[Node]:
         shard = await asyncio.to_thread(datasets.load, config.data, config.state / "data")
         trainer = Trainer(config.training, shard)
         pool = stack.enter_context(KeyPool(config.envelopes.pool, config.envelopes.rsa_bits))
-        participant_work = ParticipantWork(trainer, models, updates, pool, secrets.token_bytes)
+        participant_work = ParticipantWork(
+            trainer, models, updates, pool, secrets.token_bytes, wallet=Wallet(seed(config.state / "tokens.seed"))
+        )
         relay = Relay()
         mesh = Mesh(
             config.node,

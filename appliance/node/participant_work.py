@@ -13,9 +13,11 @@ from appliance.envelopes.pool import KeyPool
 from appliance.envelopes.seal import open_envelope, open_under_key, seal
 from appliance.rounds.participant import FinishedUpdate
 from appliance.storage.models import Absent, KeptUpdate, ModelStore, UpdateStore
+from appliance.tokens.token import Token
+from appliance.tokens.wallet import Wallet
 from appliance.training.trainer import Trainer
 from appliance.words.errors import ApplianceError, RemoteError
-from appliance.words.ids import Digest, Round, digest_of
+from appliance.words.ids import Digest, Round, Term, digest_of
 from appliance.words.messages import (
     Announcement,
     ModelReply,
@@ -23,6 +25,7 @@ from appliance.words.messages import (
     ModelWanted,
     Receipt,
     Sealed,
+    TokenWanted,
     ToLeader,
     Update,
     decode_to_participant,
@@ -81,13 +84,22 @@ class ParticipantWork:
     """Training and sealing. ``train`` runs for long; ``stop`` ends it early from another thread."""
 
     def __init__(
-        self, trainer: Trainer, models: ModelStore, updates: UpdateStore, keys: KeyPool, random: RandomBytes
+        self,
+        trainer: Trainer,
+        models: ModelStore,
+        updates: UpdateStore,
+        keys: KeyPool,
+        random: RandomBytes,
+        *,
+        wallet: Wallet,
     ) -> None:
         self._trainer = trainer
         self._models = models
         self._updates = updates
         self._keys = keys
         self._random = random
+        self._wallet = wallet
+        self._token: tuple[bytes, Token] | None = None
         self._stop = threading.Event()
         self._keeping = threading.Lock()
         self.reply_keys = ReplyKeys()
@@ -142,14 +154,25 @@ class ParticipantWork:
             if not isinstance(record, Absent) and record.update_id == update_id:
                 self._updates.drop()
 
-    def seal_update(self, update_id: bytes, announcement: Announcement) -> Sealed | None:
-        """Seal the kept update to the leader with a fresh reply key in it; None if it is not kept any more."""
-        record = self._updates.get()
-        if isinstance(record, Absent) or record.update_id != update_id:
+    def ask_token(self, term: Term, round_: Round, token_key: bytes) -> TokenWanted:
+        """Return what asks for this node's token of a round. Raises RemoteError if the token key is none."""
+        return TokenWanted(term, round_, self._wallet.ask(load_public(token_key), key_id_of(token_key)))
+
+    def take_token(self, token_key: bytes, signature: bytes) -> None:
+        """Keep the token that the leader signed. Raises RemoteError if it is none."""
+        self._token = token_key, self._wallet.take(load_public(token_key), key_id_of(token_key), signature)
+
+    def seal_update(self, update_id: bytes, announcement: Announcement, token_key: bytes) -> Sealed | None:
+        """Seal the kept update to the leader, with the round's token and a fresh reply key in it; None if it is not
+        kept any more, or the token is of another round by now."""
+        record, token = self._updates.get(), self._token
+        if isinstance(record, Absent) or record.update_id != update_id or token is None or token[0] != token_key:
             return None
         reply_key = self.reply_keys.hold(self._keys.take(), announcement.key_id)
         update = Update(
             update_id=record.update_id,
+            nonce=token[1].nonce,
+            token=token[1].signature,
             round=record.round,
             base=record.base,
             samples=record.samples,

@@ -13,7 +13,7 @@ from appliance.rounds import actions as do
 from appliance.rounds.participant import FinishedUpdate, short
 from appliance.words.errors import RemoteError, StateError
 from appliance.words.ids import Digest, Monotonic, NodeName
-from appliance.words.messages import Announcement, Candidate, LeaderStatement
+from appliance.words.messages import Announcement, Candidate, LeaderStatement, TokenSigned
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ class Participating:
         self._carry_out = carry_out
         self._outbound = outbound
         self._announcement: Announcement | None = None
+        self._asked: do.AskToken | None = None
         self._round_key = b""
         self._candidate_body: tuple[Digest, bytes] | None = None
 
@@ -70,12 +71,30 @@ class Participating:
             functools.partial(self._answer_failed, peer),
         )
 
-    def perform(self, action: do.Deliver | do.Fetch | do.Forget | do.StoreCandidate | do.Tell | do.Train) -> None:
+    def take_token(self, message: TokenSigned) -> None:
+        """The leader has signed this node's token."""
+        asked = self._asked
+        if asked is None or (asked.term, asked.round) != (message.term, message.round):
+            return
+
+        def taken(_: None) -> None:
+            self._carry_out(self._core.participant.token_received(asked.token_key, self._now()))
+
+        take = functools.partial(self._work.take_token, asked.token_key, message.signature)
+        self._errands.aside(take, taken, self._token_failed)
+
+    def _token_failed(self, error: Exception) -> None:
+        if isinstance(error, RemoteError):
+            self._errands.refused("the leader's token", error.reason)
+        else:
+            self._errands.failed("state", error)
+
+    def perform(self, action: do.ParticipantAction) -> None:
         """Carry out an action of the participant's core."""
         work, announcement = self._work, self._announcement
         match action:
             case do.Deliver() if announcement is not None:
-                seal = functools.partial(work.seal_update, action.update_id, announcement)
+                seal = functools.partial(work.seal_update, action.update_id, announcement, action.token_key)
                 self._errands.aside(seal, functools.partial(self._outbound.send_update, action.within_s))
             case do.Fetch() if announcement is not None:
                 log.info("asking the leader for model %s", short(action.digest))
@@ -87,6 +106,11 @@ class Participating:
                 self._store_candidate(action.digest)
             case do.Tell():
                 self._shells.mesh.send(action.to, action.message)
+            case do.AskToken():
+                self._asked = action
+                ask = functools.partial(work.ask_token, action.term, action.round, action.token_key)
+                send = functools.partial(self._shells.mesh.send, action.leader)
+                self._errands.aside(ask, send, self._token_failed)
             case do.Train():
                 self._train(action)
 

@@ -61,11 +61,22 @@ class ObtainModel:
 
 @dataclass(frozen=True, slots=True)
 class StartCollecting:
-    """Begin an empty sum, for updates that were trained on ``base``, and make a fresh round key."""
+    """Begin with no update, for those that were trained on ``base``; make a fresh round key and a key for tokens.
+
+    Answer with ``round_begun``, or with ``aggregation_failed``.
+    """
 
     term: Term
     round: Round
     base: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class SignToken:
+    """Sign, blindly, the one token of a member in this round, and send it the signature."""
+
+    member: NodeName
+    blinded: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +143,16 @@ class Tell:
 
 
 @dataclass(frozen=True, slots=True)
+class AskToken:
+    """Ask the leader to sign this node's token of a round, blindly; answer with ``token_received``."""
+
+    leader: NodeName
+    term: Term
+    round: Round
+    token_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Train:
     """Train on the base model and make the finished update durable; answer with ``trained`` or ``training_failed``."""
 
@@ -149,10 +170,12 @@ class Deliver:
     """Seal the kept update to the announced key, with a fresh reply key in it, and send it on its way.
 
     Attributes:
+        token_key: the key of the round's token that goes with it.
         within_s: send it at a random moment within this time, so that when it comes says little about whose it is.
     """
 
     update_id: bytes
+    token_key: bytes
     within_s: float
 
 
@@ -191,6 +214,7 @@ AggregatorAction = (
     | CreateInitialModel
     | ObtainModel
     | StartCollecting
+    | SignToken
     | Count
     | Answer
     | Aggregate
@@ -198,5 +222,5 @@ AggregatorAction = (
     | HandOver
     | Note
 )
-ParticipantAction = Fetch | StoreCandidate | Tell | Train | StopTraining | Deliver | Forget | Note
+ParticipantAction = Fetch | StoreCandidate | Tell | AskToken | Train | StopTraining | Deliver | Forget | Note
 Action = AggregatorAction | ParticipantAction | RemoveModels

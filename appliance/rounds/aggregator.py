@@ -14,14 +14,24 @@ from appliance.rounds.actions import (
     ObtainModel,
     Propose,
     Say,
+    SignToken,
     StartCollecting,
     Waiting,
 )
 from appliance.rounds.collected import Collected, OpenedUpdate, Phase
+from appliance.rounds.electorate import Electorate
 from appliance.rounds.participant import short
 from appliance.rounds.retry import Retry
 from appliance.words.ids import Digest, Monotonic, NodeName, Round, Term
-from appliance.words.messages import Announcement, Candidate, Finished, LeaderStatement, Participation, Stored
+from appliance.words.messages import (
+    Announcement,
+    Candidate,
+    Finished,
+    LeaderStatement,
+    Participation,
+    Stored,
+    TokenWanted,
+)
 from appliance.words.models import GlobalModel, Metrics
 from appliance.words.settings import Rounds
 
@@ -63,16 +73,14 @@ class Aggregator:
         self._window_s = window_s
         self._key_rounds = key_rounds
         self._rounds_under_key = 0
-        self._least_updates = least_updates
+        self._electorate = Electorate(node, members, settings.quorum, least_updates)
         self._stored_by: set[NodeName] = set()
-        self._take_members(members)
         self._phase = Phase.INACTIVE
         self._since = Monotonic(0.0)
         self._term: Term = 0
         self._head: GlobalModel | None = None
         self._head_is_stored = False
         self._announcement: Announcement | None = None
-        self._live: frozenset[NodeName] = frozenset()
         self._current: Collected | None = None
         self._next_opening = Monotonic(float("-inf"))
         self._next_beacon = Monotonic(float("-inf"))
@@ -94,10 +102,10 @@ class Aggregator:
         current = self._current
         if self._phase is Phase.COLLECTING and current is not None:
             until = current.deadline
-            reason = current.progress(self._expected(current), self._quorum)
+            reason = current.progress(self._electorate.expected(current), self._electorate.quorum)
         elif self._phase is Phase.REPLICATING and current is not None:
             until = self._replicate.at
-            reason = current.replication(len(self._stored_by), self._majority)
+            reason = current.replication(len(self._stored_by), self._electorate.majority)
         elif self._phase is Phase.PREPARING and self._announcement is not None and self._head is not None:
             until = self._obtain.at
             reason = f"waiting for the committed model {short(self._head.digest)} from a peer"
@@ -143,8 +151,8 @@ class Aggregator:
 
     def members_changed(self, members: frozenset[NodeName], now: Monotonic) -> list[AggregatorAction]:
         """Others vote in the cluster: majorities are counted among them, and only they are waited for, from now on."""
-        self._take_members(members)
-        self._live &= members
+        self._electorate.set_members(members)
+        self._stored_by &= members
         if self._current is not None:
             self._current.unable &= members
         return self._advance(now)
@@ -186,7 +194,7 @@ class Aggregator:
 
     def live_changed(self, live: frozenset[NodeName], now: Monotonic) -> list[AggregatorAction]:
         """Other peers are live by heartbeat. A dead node is waited for no longer than it takes to notice."""
-        self._live = live & self._members - {self._node}
+        self._electorate.set_live(live)
         return self._advance(now)
 
     def model_stored(self, digest: Digest, now: Monotonic) -> list[AggregatorAction]:
@@ -208,16 +216,28 @@ class Aggregator:
         if current is not None:
             base = None if self._head is None else self._head.digest
             refusal = current.refusal(update, base, is_open=self._phase is Phase.COLLECTING)
-        duplicate = current is not None and update.update_id in current.accepted
-        if current is not None and not duplicate:
+        if current is not None and self._phase is Phase.COLLECTING and update.round == current.round:
             if refusal:
-                if update.round == current.round and self._phase is Phase.COLLECTING:
-                    current.refuse(update.update_id, refusal, most=len(self._members))
-            else:
-                current.accepted[update.update_id] = update.samples
-                current.refused.pop(update.update_id, None)
+                current.refuse(update, refusal)
+            elif update.token not in current.accepted:
+                current.count(update)
                 self._actions.append(Count(update.handle))
         self._actions.append(Answer(update.handle, accepted=not refusal, reason=refusal))
+        return self._advance(now)
+
+    def round_begun(self, term: Term, round_: Round, token_key: bytes, now: Monotonic) -> list[AggregatorAction]:
+        """The round's keys are there: it can be told."""
+        if self._current is not None and self._is_current(term, round_) and self._phase is Phase.COLLECTING:
+            self._current.token_key = token_key
+            self._say_again(now)
+        return self._advance(now)
+
+    def token_wanted(self, member: NodeName, message: TokenWanted, now: Monotonic) -> list[AggregatorAction]:
+        """A member asks for its token of the round."""
+        current = self._current
+        told = current is not None and current.token_key and self._is_current(message.term, message.round)
+        if told and self._phase is Phase.COLLECTING and member in self._electorate.members:
+            self._actions.append(SignToken(member, message.blinded))
         return self._advance(now)
 
     def aggregated(self, term: Term, round_: Round, digest: Digest, now: Monotonic) -> list[AggregatorAction]:
@@ -225,14 +245,17 @@ class Aggregator:
         current = self._current
         if current is not None and self._is_current(term, round_) and self._phase is Phase.AGGREGATING:
             current.digest = digest
-            self._stored_by = {self._node} & self._members  # a leader that is being removed does not count itself
+            self._stored_by = {
+                self._node
+            } & self._electorate.members  # a leader that is being removed does not count itself
             self._replicate.reset()
             self._enter(Phase.REPLICATING, now)
         return self._advance(now)
 
     def aggregation_failed(self, term: Term, round_: Round, reason: str, now: Monotonic) -> list[AggregatorAction]:
-        """The candidate could not be made, stored or judged: hand over to a node that can."""
-        if self._is_current(term, round_) and self._phase in (Phase.AGGREGATING, Phase.REPLICATING):
+        """The round could not begin, or its candidate not be made, stored or judged: hand over to a node that can."""
+        able = (Phase.COLLECTING, Phase.AGGREGATING, Phase.REPLICATING)
+        if self._is_current(term, round_) and self._phase in able:
             self._actions.append(Note("error", f"round {round_} can't be aggregated here: {reason}; handing over"))
             self._current = None
             self._enter(Phase.RESTING, now)
@@ -251,7 +274,7 @@ class Aggregator:
         if (
             self._phase is Phase.REPLICATING
             and current is not None
-            and peer in self._members
+            and peer in self._electorate.members
             and (answer.term, answer.round, answer.digest) == (self._term, current.round, current.digest)
         ):
             self._stored_by.add(peer)
@@ -260,14 +283,14 @@ class Aggregator:
     def participation(self, node: NodeName, message: Participation, now: Monotonic) -> list[AggregatorAction]:
         """A node can't take part in the round, or can again: who is live and can't is not waited for."""
         current = self._current
-        if node in self._members and current is not None and self._is_current(message.term, message.round):
+        if node in self._electorate.members and current is not None and self._is_current(message.term, message.round):
             (current.unable.discard if message.able else current.unable.add)(node)
         return self._advance(now)
 
     def finished(self, node: NodeName, message: Finished, now: Monotonic) -> list[AggregatorAction]:
         """A node has finished its update of the round, and waits until all may be sent."""
         current = self._current
-        if node in self._members and current is not None and self._is_current(message.term, message.round):
+        if node in self._electorate.members and current is not None and self._is_current(message.term, message.round):
             current.finished.add(node)
         return self._advance(now)
 
@@ -309,9 +332,10 @@ class Aggregator:
     def _obtain_lost_head(self, now: Monotonic) -> None:
         """Ask one live peer after another for the committed model's bytes; also if they were lost in mid-round."""
         able = self._announcement is not None and not self._handing_over
-        if able and self._head is not None and not self._head_is_stored and self._live and self._obtain.due(now):
-            turn = self._obtain.tries % len(self._live)
-            self._actions.append(ObtainModel(self._head.digest, sorted(self._live)[turn]))
+        able = able and bool(self._electorate.live_peers)
+        if able and self._head is not None and not self._head_is_stored and self._obtain.due(now):
+            peers = sorted(self._electorate.live_peers)
+            self._actions.append(ObtainModel(self._head.digest, peers[self._obtain.tries % len(peers)]))
             self._obtain.schedule(now)
 
     def _maybe_open(self, now: Monotonic) -> None:
@@ -324,7 +348,6 @@ class Aggregator:
         self._next_opening = Monotonic(now + self._settings.interval_s)
         self._actions.append(StartCollecting(self._term, round_, head.digest))
         self._enter(Phase.COLLECTING, now)
-        self._say_again(now)
 
     def _make_key(self, now: Monotonic) -> None:
         """Ask for a fresh key: nothing under the old one can count any more, and no round opens until it is there."""
@@ -335,44 +358,38 @@ class Aggregator:
 
     def _let_deliver(self, current: Collected, now: Monotonic) -> None:
         """Let the updates come once nobody is waited for, or while there is just time enough before the deadline."""
-        trains = (self._live | {self._node}) - current.unable - current.finished
         last_call = current.deadline - min(self._window_s + LAST_CALL_S, self._settings.deadline_s / 2)
-        if not current.deliver and (not trains or now >= last_call):
+        if not current.deliver and (now >= last_call or not self._electorate.still_trains(current)):
             current.deliver = True
             self._say_again(now)
 
     def _collect(self, current: Collected, now: Monotonic) -> None:
         self._let_deliver(current, now)
-        enough = len(current.accepted) >= self._quorum
-        all_live = current.answered >= self._expected(current)
+        enough = len(current.accepted) >= self._electorate.quorum
+        all_live = current.answered >= self._electorate.expected(current)
         if enough and (all_live or now >= current.deadline):
-            current.expected = self._expected(current)
+            current.expected = self._electorate.expected(current)
             self._actions.append(Aggregate(self._term, current.round))
             self._enter(Phase.AGGREGATING, now)
         elif now >= current.deadline:
             current.extensions += 1
             current.deadline = Monotonic(now + self._settings.deadline_s)
-            self._actions.append(
-                Note(
-                    "warning",
-                    f"round {current.round} reached its deadline with {len(current.accepted)} of the {self._quorum} "
-                    f"updates that it needs; it stays open for another {self._settings.deadline_s:g} s",
-                )
-            )
+            text = current.below_quorum(self._electorate.quorum, self._settings.deadline_s)
+            self._actions.append(Note("warning", text))
 
     def _replicate_candidate(self, current: Collected, now: Monotonic, *, may_propose: bool) -> None:
         digest, metrics = current.digest, current.metrics
         if digest is None:
             return
-        if len(self._stored_by) >= self._majority and metrics is not None and may_propose:
+        if len(self._stored_by) >= self._electorate.majority and metrics is not None and may_propose:
             self._actions.append(Propose(current.as_global_model(self._term, self._head, digest, metrics, now)))
             self._enter(Phase.COMMITTING, now)
-        if self._replicate.due(now) and len(self._stored_by) < len(self._members):
+        if self._replicate.due(now) and len(self._stored_by) < len(self._electorate.members):
             first = self._replicate.tries == 0
             self._replicate.schedule(now)
             version = 0 if self._head is None else self._head.version + 1
             candidate = Candidate(self._cluster, self._node, self._term, current.round, version, digest)
-            missing = frozenset(self._members - self._stored_by)
+            missing = frozenset(self._electorate.members - self._stored_by)
             self._actions.append(Say(candidate, to=missing, with_body=first and current.round > 0))
 
     def _maybe_hand_over(self, now: Monotonic) -> None:
@@ -382,16 +399,6 @@ class Aggregator:
             self._next_opening = Monotonic(float("inf"))
             self._enter(Phase.RESTING, now)
             self._actions.append(HandOver())
-
-    def _take_members(self, members: frozenset[NodeName]) -> None:
-        self._members = members
-        self._majority = len(members) // 2 + 1
-        self._quorum = max(self._settings.quorum or self._majority, self._least_updates)
-        self._stored_by &= members
-
-    def _expected(self, current: Collected) -> int:
-        """Return how many updates can come: one from each live node that can train, this one among them."""
-        return len((self._live | {self._node}) - current.unable)
 
     def _is_current(self, term: Term, round_: Round) -> bool:
         return term == self._term and self._current is not None and self._current.round == round_
@@ -403,8 +410,8 @@ class Aggregator:
             return
         statements: list[LeaderStatement] = [self._announcement]
         current, head = self._current, self._head
-        if self._phase is Phase.COLLECTING and current is not None and head is not None:
-            counts = (self._expected(current), self._quorum)
+        if self._phase is Phase.COLLECTING and current is not None and current.token_key and head is not None:
+            counts = (self._electorate.expected(current), self._electorate.quorum)
             statements.append(current.as_opening(self._announcement, head, *counts, now))
         self._actions.extend(Say(statement) for statement in statements)
 

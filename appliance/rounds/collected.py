@@ -25,12 +25,14 @@ class OpenedUpdate:
     """What the aggregator's thread found in an envelope.
 
     Attributes:
+        token: identifies the round's token in it; empty if it has none that is good.
         handle: names the opened arrays and reply key that wait in the thread.
         refusal: what is wrong with the content itself; empty if it can be counted.
     """
 
     handle: int
     update_id: bytes
+    token: bytes
     round: Round
     base: Digest
     samples: int
@@ -42,6 +44,10 @@ class Collected:
     """The round under way, from its opening to its commit.
 
     Attributes:
+        token_key: under which the leader signs the tokens of this round; empty until it is made.
+        accepted: the counted updates' samples, by token.
+        update_ids: of the counted updates, by token.
+        refused: why, by token.
         unable: nodes that said that they can't train now.
         finished: nodes that said that their update is finished; whose update is which is not known by that.
         deliver: finished updates may be sent.
@@ -52,7 +58,9 @@ class Collected:
     opened_at: Monotonic
     deadline: Monotonic
     extensions: int = 0
+    token_key: bytes = b""
     accepted: dict[bytes, int] = field(default_factory=dict)
+    update_ids: dict[bytes, bytes] = field(default_factory=dict)
     refused: dict[bytes, str] = field(default_factory=dict)
     digest: Digest | None = None
     metrics: Metrics | None = None
@@ -63,7 +71,7 @@ class Collected:
 
     @property
     def answered(self) -> int:
-        """How many distinct updates came, counted or refused."""
+        """How many updates came, counted or refused: each stands for a member, since each has a token."""
         return len(self.accepted) + len(self.refused)
 
     def progress(self, expected: int, quorum: int) -> str:
@@ -77,6 +85,13 @@ class Collected:
             text += f", below the quorum at {self.extensions} deadline{'s' if self.extensions > 1 else ''}"
         return text
 
+    def below_quorum(self, quorum: int, deadline_s: float) -> str:
+        """Say that the deadline came too early, for an operator."""
+        return (
+            f"round {self.round} reached its deadline with {len(self.accepted)} of the {quorum} updates that it needs; "
+            f"it stays open for another {deadline_s:g} s"
+        )
+
     def replication(self, stored_by: int, majority: int) -> str:
         """Say how far the candidate is, for an operator."""
         if stored_by >= majority and self.metrics is None:
@@ -87,16 +102,25 @@ class Collected:
         """Return why an update does not count in this round; empty if it does (invariant 4)."""
         if update.round != self.round:
             return f"it is for round {update.round}, and round {self.round} is open"
+        counted = self.update_ids.get(update.token)
+        if counted is not None:
+            return "" if counted == update.update_id else "its token was used for another update"
         if not is_open:
-            return "" if update.update_id in self.accepted else f"late: round {self.round} has closed"
+            return f"late: round {self.round} has closed"
         if update.base != base:
             return "it was trained on another base model"
         return update.refusal
 
-    def refuse(self, update_id: bytes, reason: str, *, most: int) -> None:
-        """Note an update as answered with a refusal; no more than ``most``, since anybody can invent ids."""
-        if len(self.refused) < most:
-            self.refused[update_id] = reason
+    def count(self, update: OpenedUpdate) -> None:
+        """Note an update as counted."""
+        self.accepted[update.token] = update.samples
+        self.update_ids[update.token] = update.update_id
+        self.refused.pop(update.token, None)
+
+    def refuse(self, update: OpenedUpdate, reason: str) -> None:
+        """Note an update as answered with a refusal; one without a token stands for no member, and for nothing."""
+        if update.token and update.token not in self.accepted:
+            self.refused[update.token] = reason
 
     def as_opening(
         self, announcement: Announcement, head: GlobalModel, expected: int, quorum: int, now: Monotonic
@@ -114,6 +138,7 @@ class Collected:
             expected=expected,
             quorum=quorum,
             deadline_s=max(0.0, self.deadline - now),
+            token_key=self.token_key,
             deliver=self.deliver,
         )
 

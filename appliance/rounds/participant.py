@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from appliance.rounds.actions import (
+    AskToken,
     Deliver,
     Fetch,
     Forget,
@@ -32,6 +33,7 @@ class Step(Enum):
     NO_ROUND = "waiting for a round to open"
     FETCHING = "waiting for the base model"
     TRAINING = "training"
+    TOKENLESS = "waiting for the leader's token"
     FINISHED = "waiting for the others to finish training"
     DELIVERING = "waiting for a receipt"
     DELIVERED = "waiting for the round to close"
@@ -88,6 +90,9 @@ class Participant:
         self._receipt: _Receipt | None = None
         self._fetch = Retry(first_s=ANSWER_S, most_s=30.0)
         self._fetching: Digest | None = None
+        self._ask_token = Retry(first_s=1.0, most_s=10.0)
+        self._asking_with = b""
+        self._token_key = b""
         self._tell_finished = Retry(first_s=ANSWER_S, most_s=30.0)
         self._finished: tuple[bytes, bytes] | None = None
         self._delivery = Retry(first_s=window_s + ANSWER_S, most_s=window_s + 30.0)
@@ -115,6 +120,8 @@ class Participant:
             reason = f"training for round {self._training[0]}"
         elif self._step is Step.FETCHING and self._fetching:
             reason, until = f"waiting for model {short(self._fetching)} from the leader", self._fetch.at
+        elif self._step is Step.TOKENLESS:
+            until = self._ask_token.at
         elif self._step is Step.FINISHED:
             until = self._deadline
         elif self._step is Step.DELIVERING:
@@ -233,6 +240,11 @@ class Participant:
                 )
         return self._advance(now)
 
+    def token_received(self, token_key: bytes, now: Monotonic) -> list[ParticipantAction]:
+        """The token of the round with this token key is here."""
+        self._token_key = token_key
+        return self._advance(now)
+
     def committed(self, model: GlobalModel, now: Monotonic) -> list[ParticipantAction]:
         """A global model was committed."""
         self._committed_round = model.round
@@ -255,6 +267,7 @@ class Participant:
         if step is not self._step:
             self._step, self._since = step, now
         self._say_whether_able()
+        self._ask_for_token(now)
         if self._fetching is not None and self._fetching not in self._wanted():
             self._fetching = None
         if self._fetching is not None and self._announcement is not None and self._fetch.due(now):
@@ -271,6 +284,18 @@ class Participant:
             self._said_unable = unable
             message = Participation(term=opening.term, round=opening.round, able=not unable)
             self._actions.append(Tell(opening.leader, message))
+
+    def _ask_for_token(self, now: Monotonic) -> None:
+        """From the opening on, whatever the training does: when it is asked for says nothing about an update."""
+        opening = self._opening
+        if opening is None or self._token_key == opening.token_key:
+            return
+        if self._asking_with != opening.token_key:
+            self._asking_with = opening.token_key
+            self._ask_token.reset()
+        if self._ask_token.due(now):
+            self._ask_token.schedule(now)
+            self._actions.append(AskToken(opening.leader, opening.term, opening.round, opening.token_key))
 
     def _wanted(self) -> set[Digest]:
         """Return the models that are of use here now: a candidate that is given up is not asked for any more."""
@@ -318,6 +343,8 @@ class Participant:
         if receipt is not None and (receipt.update_id, receipt.key_id) == (kept.update_id, opening.key_id):
             return Step.DELIVERED if receipt.accepted else Step.REFUSED
         target = (kept.update_id, opening.key_id)
+        if self._token_key != opening.token_key:
+            return Step.TOKENLESS
         if not opening.deliver:
             self._say_finished(target, opening, now)
             return Step.FINISHED
@@ -328,7 +355,7 @@ class Participant:
             self._delivery.schedule(now)
             # Not past the deadline, for the sake of being hard to tell: half the time that is left is for the way.
             within_s = min(self._window_s, max(0.0, self._deadline - now) / 2)
-            self._actions.append(Deliver(kept.update_id, within_s))
+            self._actions.append(Deliver(kept.update_id, opening.token_key, within_s))
         return Step.DELIVERING
 
     def _say_finished(self, target: tuple[bytes, bytes], opening: Opening, now: Monotonic) -> None:

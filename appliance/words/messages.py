@@ -26,6 +26,7 @@ Seconds = Annotated[float, Meta(ge=0.0, le=1e9)]
 UpdateId = Annotated[bytes, Meta(min_length=16, max_length=16)]
 TokenBytes = Annotated[bytes, Meta(min_length=256, max_length=512)]
 """A number below the modulus of the round's token key, big-endian, as long as the modulus (RFC 9474)."""
+Nonce = Annotated[bytes, Meta(min_length=32, max_length=32)]
 ExchangeKey = Annotated[bytes, Meta(min_length=32, max_length=32)]
 """An X25519 public key (RFC 7748), used for one agreement."""
 
@@ -55,6 +56,7 @@ class Opening(_Message, frozen=True):
         expected: nodes that are live, so updates that can come.
         quorum: updates needed to close at the deadline.
         deadline_s: seconds left until the deadline when this was sent.
+        token_key: the leader's key for the tokens of this round alone, RSA.
         deliver: finished updates may be sent now. False while others still train: updates that come when they are
             finished would tell the leader whose they are, by who is fast.
     """
@@ -70,6 +72,7 @@ class Opening(_Message, frozen=True):
     expected: Count
     quorum: Count
     deadline_s: Seconds
+    token_key: PublicKey
     deliver: bool
 
 
@@ -233,9 +236,15 @@ MeshMessage = (
 
 
 class Update(_Message, frozen=True):
-    """A participant's trained weights for a round. Nothing in it says whose they are."""
+    """A participant's trained weights for a round. Nothing in it says whose they are.
+
+    Attributes:
+        nonce, token: a token of the round (``appliance.tokens``): that some member made this, and only this.
+    """
 
     update_id: UpdateId
+    nonce: Nonce
+    token: TokenBytes
     round: Round
     base: Digest
     samples: SampleCount

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey, generate_private_key
 from safetensors.numpy import load, save
 
 from appliance.delivery.padding import pad, padded_length
@@ -31,6 +31,8 @@ from appliance.node.cluster import create_cluster
 from appliance.node.config import load as load_config
 from appliance.operator_api.client import NodeApi
 from appliance.pki.identity import NodeIdentity
+from appliance.tokens.token import Token
+from appliance.tokens.wallet import SEED_BYTES, Wallet
 from appliance.words.ids import NodeName
 from appliance.words.messages import (
     Announcement,
@@ -39,6 +41,8 @@ from appliance.words.messages import (
     Receipt,
     Sealed,
     Signed,
+    TokenSigned,
+    TokenWanted,
     Update,
     decode_statement,
     decode_to_participant,
@@ -63,6 +67,9 @@ class Impostor:
         self.announcement: Announcement | None = None
         self.opening: Opening | None = None
         self.receipts: dict[bytes, Receipt] = {}
+        self.token: Token | None = None
+        self._wallet = Wallet(secrets.token_bytes(SEED_BYTES))
+        self._mesh: Mesh | None = None
         self._reply_keys: dict[bytes, RSAPrivateKey] = {}
 
     @contextlib.asynccontextmanager
@@ -75,6 +82,7 @@ class Impostor:
             max_message_bytes=config.max_message_bytes,
             on_message=self._hear,
         )
+        self._mesh = mesh
         async with mesh:
             try:
                 yield mesh
@@ -89,7 +97,9 @@ class Impostor:
             if isinstance(statement, Announcement):
                 self.announcement = statement
             elif isinstance(statement, Opening):
-                self.opening = statement
+                self._hear_opening(statement)
+        elif isinstance(message, TokenSigned) and self.opening is not None:
+            self.token = self._wallet.take(*self._token_key(self.opening), message.signature)
         elif isinstance(message, Sealed):
             key = self._reply_keys.get(read_header(message.envelope).key_id)
             if key is not None:
@@ -97,19 +107,49 @@ class Impostor:
                 assert isinstance(answer, Receipt)
                 self.receipts[answer.update_id] = answer
 
+    def _hear_opening(self, opening: Opening) -> None:
+        """Ask for a token of each round, as everybody does."""
+        if self.opening is None or self.opening.token_key != opening.token_key:
+            self.token = None
+            assert self._mesh is not None
+            blinded = self._wallet.ask(*self._token_key(opening))
+            self._mesh.send(opening.leader, TokenWanted(opening.term, opening.round, blinded))
+        self.opening = opening
+
+    @staticmethod
+    def _token_key(opening: Opening) -> tuple[RSAPublicKey, bytes]:
+        return load_public(opening.token_key), key_id_of(opening.token_key)
+
+    @property
+    def is_ready(self) -> bool:
+        """Tell whether it knows the leader's key and a round, and has its token."""
+        return self.announcement is not None and self.opening is not None and self.token is not None
+
     def signed(self, statement: Announcement | Opening) -> Signed:
         """Sign with node2's own key what its leader might say."""
         payload = encode(statement)
         return Signed(payload, self.identity.certificate_der, self.identity.sign(payload))
 
-    def update(self, weights: bytes, *, samples: int = 100, base: str | None = None, round_: int = -1) -> Update:
+    def update(
+        self,
+        weights: bytes,
+        *,
+        samples: int = 100,
+        base: str | None = None,
+        round_: int = -1,
+        token: Token | None = None,
+    ) -> Update:
         """Make an update for the open round, with a reply key of ours."""
         assert self.opening is not None
+        token = token or self.token
+        assert token is not None
         key = generate_private_key(65537, 2048)
         reply_key = public_der(key)
         self._reply_keys[key_id_of(reply_key)] = key
         return Update(
             update_id=secrets.token_bytes(16),
+            nonce=token.nonce,
+            token=token.signature,
             round=self.opening.round if round_ < 0 else round_,
             base=base or self.opening.base,
             samples=samples,
@@ -145,7 +185,7 @@ def besieged(make_cluster: MakeCluster) -> tuple[Cluster, Impostor]:
 async def test_hostile_updates_are_refused_with_a_reason(besieged: tuple[Cluster, Impostor]) -> None:
     cluster, impostor = besieged
     async with impostor.at_work() as mesh:
-        await heard(lambda: impostor.announcement and impostor.opening, "key and round")
+        await heard(lambda: impostor.is_ready, "key, round and token")
         sound = cluster["node1"].api.get("/v1/model")
         names = load(sound)
         poisoned = {name: np.full_like(array, np.nan) for name, array in names.items()}
@@ -156,6 +196,7 @@ async def test_hostile_updates_are_refused_with_a_reason(besieged: tuple[Cluster
             "an update must stand for 1 to": lambda: impostor.update(sound, samples=0),
             "it was trained on another base model": lambda: impostor.update(sound, base="sha256:" + "0" * 64),
             "it is for round 999999": lambda: impostor.update(sound, round_=999_999),
+            "not the leader's of this round": lambda: impostor.update(sound, token=Token(bytes(32), bytes(256))),
         }
         for reason, make in cases.items():
             await _refused(impostor, mesh, make, reason)
@@ -195,12 +236,40 @@ async def _refused(impostor: Impostor, mesh: Mesh, make: Callable[[], Update], r
         return any(reason in answer and "late" not in answer and "no round" not in answer for answer in answers)
 
     for _ in range(20):
+        await heard(lambda: impostor.is_ready, "a token")
         impostor.receipts.clear()
         mesh.broadcast(impostor.sealed(encode(make())))
         await heard(lambda: impostor.receipts, "a receipt")
         if answered():
             return
     raise AssertionError(f"never refused because {reason!r}: {answers}")
+
+
+async def test_a_member_counts_once_in_a_round(besieged: tuple[Cluster, Impostor]) -> None:
+    """Two sound updates under different ids with its one token: one counts at most, and it gets no second token."""
+    cluster, impostor = besieged
+    async with impostor.at_work() as mesh:
+        await heard(lambda: impostor.is_ready, "key, round and token")
+        sound = cluster["node1"].api.get("/v1/model")
+        for _ in range(20):
+            await heard(lambda: impostor.is_ready, "a token")
+            assert impostor.opening is not None
+            impostor.receipts.clear()
+            twins = [impostor.update(sound), impostor.update(sound)]
+            for update in twins:
+                mesh.broadcast(impostor.sealed(encode(update)))
+            blinded = secrets.token_bytes(255).rjust(256, b"\0")
+            mesh.send(impostor.opening.leader, TokenWanted(impostor.opening.term, impostor.opening.round, blinded))
+            await heard(lambda: len(impostor.receipts) == 2, "both receipts")
+            accepted = [receipt.accepted for receipt in impostor.receipts.values()]
+            assert sum(accepted) <= 1, "two updates of one member count"
+            if any(receipt.reason == "its token was used for another update" for receipt in impostor.receipts.values()):
+                break
+        else:
+            raise AssertionError("no round took the first of two updates")
+        leader = cluster.wait_leader()
+        await heard(partial(_says, leader, "a token for node2 is refused"), "a line in the log")
+        _check_sane(cluster)
 
 
 async def test_who_poses_as_leader_is_not_followed(besieged: tuple[Cluster, Impostor]) -> None:

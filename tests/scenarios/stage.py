@@ -14,7 +14,7 @@ from appliance.rounds.aggregator import Aggregator
 from appliance.rounds.collected import OpenedUpdate
 from appliance.rounds.participant import FinishedUpdate, Participant, short
 from appliance.words.ids import Digest, Monotonic, NodeName, digest_of
-from appliance.words.messages import Announcement, Candidate, Finished, Opening, Participation, Stored
+from appliance.words.messages import Announcement, Candidate, Finished, Opening, Participation, Stored, TokenWanted
 from appliance.words.models import GlobalModel, Metrics
 from appliance.words.settings import Rounds
 from tests.scenarios.tell import tell, tell_wait
@@ -64,6 +64,7 @@ class Stage:
     settings: Rounds = field(default_factory=lambda: Rounds(deadline_s=60.0, interval_s=10.0))
     window_s: float = 0.0
     key_rounds: int = 100
+    tokens_are_slow: bool = False
 
     def play(self, line: str) -> Lines:
         """Do what one line says; return what follows from it."""
@@ -72,6 +73,9 @@ class Stage:
             self.size = int(found[1])
             self.settings = Rounds(quorum=quorum, deadline_s=float(found[2]), interval_s=float(found[3]))
             self.window_s, self.key_rounds = float(found[5] or 0), int(found[6] or 100)
+            return []
+        if line == "tokens take a moment":
+            self.tokens_are_slow = True
             return []
         if found := re.fullmatch(r"after ([\d.]+) s", line):
             return self._after(float(found[1]))
@@ -101,7 +105,23 @@ class Stage:
         return [f"{node.name} {who}: {self._named(tell_wait(wait, self.now))}" for who, wait in both]
 
     def _told(self, node: Node, actions: Iterable[do.Action]) -> Lines:
-        return [f"{node.name}: {self._named(tell(action, self._name))}" for action in actions]
+        lines: list[str] = []
+        for action in actions:
+            answer = self._token_work(node, action)
+            if not isinstance(action, do.AskToken) or answer is None:
+                lines.append(f"{node.name}: {self._named(tell(action, self._name))}")
+            lines += self._told(node, answer or [])
+        return lines
+
+    def _token_work(self, node: Node, action: do.Action) -> Iterable[do.Action] | None:
+        """Do at once what takes the shells a moment, unless the script is about that moment."""
+        if self.tokens_are_slow:
+            return None
+        if isinstance(action, do.StartCollecting):
+            return node.aggregator.round_begun(action.term, action.round, self.token_key(f"t{action.round}"), self.now)
+        if isinstance(action, do.AskToken):
+            return node.participant.token_received(action.token_key, self.now)
+        return None
 
     def _named(self, text: str) -> str:
         """Put the script's names where a sentence for people shows the beginning of a digest."""
@@ -138,6 +158,16 @@ class Stage:
     def key_id(self, name: str) -> bytes:
         """Return the id that a key's name stands for."""
         return self._identifier(name, 32)
+
+    def token_key(self, name: str) -> bytes:
+        """Return the key that a token key's name stands for."""
+        key = hashlib.shake_256(name.encode()).digest(256)
+        self.names[key] = name
+        return key
+
+    def token(self, name: str) -> bytes:
+        """Return what identifies a token; ``nothing`` is none."""
+        return b"" if name == "nothing" else self._identifier(name, 32)
 
     def _identifier(self, name: str, size: int) -> bytes:
         identifier = hashlib.sha256(name.encode()).digest()[:size]
@@ -202,10 +232,17 @@ def _live(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
     return node.aggregator.live_changed(live, stage.now)
 
 
-@command(r"opens (u\w+) for round (\d+) on (m\w+)(?:, which (.*))?")
+@command(r"opens (u\w+)(?: with (\w+))? for round (\d+) on (m\w+)(?:, which (.*))?")
 def _opens_update(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    token = stage.token(said[2] or f"token of {said[1]}")
     update = OpenedUpdate(
-        stage.handle(said[1]), stage.update_id(said[1]), int(said[2]), stage.digest(said[3]), SAMPLES, said[4] or ""
+        stage.handle(said[1]),
+        stage.update_id(said[1]),
+        token,
+        int(said[3]),
+        stage.digest(said[4]),
+        SAMPLES,
+        said[5] or "",
     )
     return node.aggregator.opened_update(update, stage.now)
 
@@ -230,6 +267,21 @@ def _failed(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action
 def _peer_stored(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
     answer = Stored(int(said[4] or node.term), int(said[3] or round_of(said[2])), stage.digest(said[2]))
     return node.aggregator.stored(said[1], answer, stage.now)
+
+
+@command(r"its token key of round (\d+) is made")
+def _begun(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    return node.aggregator.round_begun(node.term, int(said[1]), stage.token_key(f"t{said[1]}"), stage.now)
+
+
+@command(r"hears that (node\d) wants its token of round (\d+)")
+def _token_wanted(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    return node.aggregator.token_wanted(said[1], TokenWanted(node.term, int(said[2]), bytes(256)), stage.now)
+
+
+@command(r"gets its token of round (\d+)")
+def _token(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    return node.participant.token_received(stage.token_key(f"t{said[1]}"), stage.now)
 
 
 @command(r"its proposal is refused")
@@ -304,6 +356,7 @@ def _hears_opening(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do
         expected=int(said[5] or stage.size),
         quorum=stage.settings.quorum or stage.size // 2 + 1,
         deadline_s=stage.settings.deadline_s,
+        token_key=stage.token_key(f"t{said[1]}"),
         deliver=said[6] is None,
     )
     return node.participant.opened(opening, stage.now)

@@ -23,6 +23,8 @@ def tell(action: do.Action, name: NameOf) -> str:
             return f"asks {peer} for {name(digest)}"
         case do.StartCollecting(_, round_, _):
             return f"begins an empty sum for round {round_}"
+        case do.SignToken(member, _):
+            return f"signs the token of {member}"
         case do.Count(handle):
             return f"counts {name(handle)}"
         case do.Answer(handle, accepted, reason):
@@ -59,7 +61,9 @@ def _tell_participant(action: do.Action, name: NameOf) -> str:
             return f"trains for round {round_} on {name(base)}"
         case do.StopTraining():
             return "stops training"
-        case do.Deliver(update_id, _):
+        case do.AskToken(leader, _, round_, token_key):
+            return f"asks {leader} for its token of round {round_} with {name(token_key)}"
+        case do.Deliver(update_id, _, _):
             return f"delivers {name(update_id)}"
         case do.Forget(update_id):
             return f"forgets {name(update_id)}"

@@ -21,7 +21,15 @@ from appliance.rounds import actions as do
 from appliance.rounds.collected import OpenedUpdate
 from appliance.rounds.participant import FinishedUpdate
 from appliance.words.ids import Digest, NodeName, Round, digest_of
-from appliance.words.messages import Announcement, Finished, LeaderStatement, Opening, Participation, Stored
+from appliance.words.messages import (
+    Announcement,
+    Finished,
+    LeaderStatement,
+    Opening,
+    Participation,
+    Stored,
+    TokenWanted,
+)
 from appliance.words.models import Metrics
 from appliance.words.settings import Consensus, Delivery, Rounds
 from tests.simulation.consensus import disk as consensus_disk
@@ -38,6 +46,7 @@ class Disk:
     """What is durable: it survives every crash."""
 
     consensus: consensus_disk.Disk
+    seed: bytes
     models: set[Digest] = field(default_factory=set)
     kept: FinishedUpdate | None = None
 
@@ -49,6 +58,7 @@ class Made:
     round: Round
     base: Digest | None
     update_ids: tuple[bytes, ...]
+    authors: tuple[NodeName, ...]
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,7 @@ class Sealed:
 
     id: bytes
     key_id: bytes
+    token: bytes
     update: FinishedUpdate
     author: NodeName
 
@@ -70,7 +81,7 @@ class SimulatedNode:
 
     def __init__(self, name: NodeName, world: World, peers: "dict[NodeName, SimulatedNode]", made: dict[Digest, Made]):
         self.name = name
-        self.disk = Disk(consensus_disk.Disk(membership.of(world.names)))
+        self.disk = Disk(consensus_disk.Disk(membership.of(world.names)), world.random.randbytes(32))
         self.alive = False
         self.trained: list[tuple[Round, Digest]] = []
         self.crash_at_write = 0
@@ -113,10 +124,12 @@ class SimulatedNode:
         self._announcement: Announcement | None = None
         self._leader_key: bytes | None = None
         self._has_round_key = False
+        self._token_key = b""
+        self._signed: dict[NodeName, bytes] = {}
         self._last_said: tuple[Round, bool] | None = None
         self._deliver_since = now
         self._heard: dict[NodeName, float] = {}
-        self._sum: list[bytes] = []
+        self._sum: list[tuple[bytes, NodeName]] = []
         self._sum_round: tuple[Round, Digest | None] = (0, None)
         self._opened: dict[int, tuple[FinishedUpdate, NodeName]] = {}
         self._handles = 0
@@ -284,7 +297,16 @@ class SimulatedNode:
             self._world.deliveries.append(Delivered(kept.round, self.name, deliverer, sealed.author, since_s))
         self._handles += 1
         self._opened[self._handles] = (kept, sealed.author)
-        update = OpenedUpdate(self._handles, kept.update_id, kept.round, kept.base, 100, "")
+        is_good = sealed.token in self._signed.values()
+        update = OpenedUpdate(
+            self._handles,
+            kept.update_id,
+            sealed.token if is_good else b"",
+            kept.round,
+            kept.base,
+            100,
+            "" if is_good else "its token is not of this round",
+        )
         self._do(self.core.aggregator.opened_update(update, self._world.now))
 
     def _take_request(self, key_id: bytes, digest: Digest, sender: NodeName) -> None:
@@ -301,14 +323,24 @@ class SimulatedNode:
         if digest in self.disk.models:
             self._send(sender, lambda node: node._store_model(digest))
 
-    def _take_plain(self, sender: NodeName, message: Stored | Participation | Finished) -> None:
+    def _take_plain(self, sender: NodeName, message: Stored | Participation | Finished | TokenWanted) -> None:
         aggregator, now = self.core.aggregator, self._world.now
         if isinstance(message, Stored):
             self._do(aggregator.stored(sender, message, now))
         elif isinstance(message, Finished):
             self._do(aggregator.finished(sender, message, now))
+        elif isinstance(message, TokenWanted):
+            self._do(aggregator.token_wanted(sender, message, now))
         else:
             self._do(aggregator.participation(sender, message, now))
+
+    def _round_begun(self, term: int, round_: Round) -> None:
+        self._token_key = self._world.random.randbytes(32) + f"{term} {round_}".encode()
+        self._signed = {}
+        self._do(self.core.aggregator.round_begun(term, round_, self._token_key, self._world.now))
+
+    def _take_token(self, token_key: bytes) -> None:
+        self._do(self.core.participant.token_received(token_key, self._world.now))
 
     def _take_receipt(self, update_id: bytes, key_id: bytes, accepted: bool, reason: str) -> None:
         self._has_round_key = True
@@ -337,20 +369,28 @@ class SimulatedNode:
             case do.MakeLeaderKey(term):
                 self._later(0.05, lambda: self._key_made(term))
             case do.CreateInitialModel(term):
-                self._later(0.05, lambda: self._aggregated(term, 0, Made(0, None, ())))
+                self._later(0.05, lambda: self._aggregated(term, 0, Made(0, None, (), ())))
             case do.ObtainModel(digest, peer):
                 self._send(peer, lambda node: node._take_wanted(digest, self.name))
-            case do.StartCollecting(_, round_, _):
+            case do.StartCollecting(term, round_, _):
                 head = core.lineage.head
                 self._sum, self._sum_round = [], (round_, None if head is None else head.digest)
+                self._later(0.02, lambda: self._round_begun(term, round_))
+            case do.SignToken(member, blinded):
+                # A blind signature sees no token; what is signed here is as good as one, for one member and round.
+                if self._signed.setdefault(member, blinded.rstrip(b".")) == blinded.rstrip(b"."):
+                    key = self._token_key
+                    self._send_or_self(member, lambda node: node._take_token(key))
             case do.Count(handle):
-                self._sum.append(self._opened[handle][0].update_id)
+                kept, author = self._opened[handle]
+                self._sum.append((kept.update_id, author))
             case do.Answer(handle, accepted, reason):
                 kept, sender = self._opened.pop(handle)
                 key_id = self._leader_key or b""
                 self._send_or_self(sender, lambda node: node._take_receipt(kept.update_id, key_id, accepted, reason))
             case do.Aggregate(term, round_):
-                made = Made(round_, self._sum_round[1], tuple(self._sum))
+                ids, authors = tuple(update_id for update_id, _ in self._sum), tuple(name for _, name in self._sum)
+                made = Made(round_, self._sum_round[1], ids, authors)
                 self._later(world.random.uniform(0.01, 0.2), lambda: self._aggregated(term, round_, made))
             case do.Propose(model):
                 if self.raft.propose(msgspec.msgpack.encode(model), world.now) is None:
@@ -375,10 +415,15 @@ class SimulatedNode:
                 if self._training:
                     self._training = False
                     self._later(0.01, self._stopped)
-            case do.Deliver(update_id, within_s) if announcement is not None:
+            case do.AskToken(leader, term, round_, token_key):
+                blinded = self.disk.seed + token_key
+                wanted = TokenWanted(term, round_, blinded.ljust(256, b"."))
+                self._send_or_self(leader, lambda node: node._take_plain(self.name, wanted))
+            case do.Deliver(update_id, token_key, within_s) if announcement is not None:
                 kept = self.disk.kept
                 if kept is not None and kept.update_id == update_id:
-                    sealed = Sealed(self._world.random.randbytes(16), announcement.key_id, kept, self.name)
+                    token = self.disk.seed + token_key
+                    sealed = Sealed(self._world.random.randbytes(16), announcement.key_id, token, kept, self.name)
                     self._later(self._world.random.uniform(0.0, within_s), lambda: self._send_update(sealed))
             case do.Fetch(digest) if announcement is not None:
                 key = announcement.key_id

@@ -77,6 +77,7 @@ class Cluster:
         assert len(holders) >= self.majority, f"invariant 3: only {holders} hold what is committed"
         made = self.made[model.digest]
         assert len(set(made.update_ids)) == len(made.update_ids) == model.updates, "invariant 4: counted twice"
+        assert len(set(made.authors)) == model.updates, "invariant 4: two updates of one member count"
         assert (made.round, made.base) == (model.round, model.base), "invariant 4: counted for another round or base"
         assert model.round == 0 or model.updates >= self.majority, "a round closed below its quorum"
 

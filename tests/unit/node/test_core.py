@@ -114,7 +114,7 @@ def test_a_leader_of_the_next_term_in_a_row_begins_anew() -> None:
 def _statements(leader: NodeName, term: int) -> list[LeaderStatement]:
     return [
         Announcement("c", leader, term, bytes(32), bytes(256)),
-        Opening("c", leader, term, 1, 0, model(0).digest, bytes(32), 0, 3, 2, 8.0, deliver=True),
+        Opening("c", leader, term, 1, 0, model(0).digest, bytes(32), 0, 3, 2, 8.0, bytes(256), deliver=True),
         Candidate("c", leader, term, 1, 1, model(1).digest),
     ]
 
@@ -141,7 +141,10 @@ def test_the_leader_is_followed() -> None:
     follow(core, "node1", 3)
     announcement, opening, candidate = _statements("node1", 3)
     assert core.leader_said(announcement, START, with_body=False) == []
-    assert core.leader_said(opening, START, with_body=False) == [do.Train(1, model(0).digest)]
+    assert core.leader_said(opening, START, with_body=False) == [
+        do.Train(1, model(0).digest),
+        do.AskToken("node1", 3, 1, bytes(256)),
+    ]
     [answer] = core.leader_said(candidate, START, with_body=False)
     assert isinstance(answer, do.Tell)
     assert answer.to == "node1"
@@ -159,6 +162,7 @@ def test_what_the_leader_said_does_not_keep_a_removed_node_waiting() -> None:
     announcement, opening, _ = _statements("node1", 3)
     core.leader_said(announcement, START, with_body=False)
     core.leader_said(opening, START, with_body=False)
+    core.participant.token_received(bytes(256), START)
     core.participant.trained(FinishedUpdate(bytes(16), 1, model(0).digest), START)
     assert core.participant.waiting.reason.startswith("waiting for the leader's receipt")
     core.members_changed(frozenset({"node1", "node2"}), START, is_member=False)

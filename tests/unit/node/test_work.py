@@ -16,6 +16,7 @@ from appliance.node.participant_work import OpenedReceipt, ParticipantWork
 from appliance.rounds.collected import OpenedUpdate
 from appliance.rounds.participant import FinishedUpdate
 from appliance.storage.models import KeptUpdate, ModelStore, UpdateStore
+from appliance.tokens.wallet import Wallet
 from appliance.training import datasets
 from appliance.training.trainer import Trainer
 from appliance.words.errors import ApplianceError, RemoteError
@@ -36,13 +37,23 @@ class Pair:
         self.leader_models, self.models = ModelStore(folder / "leader"), ModelStore(folder / "models")
         self.updates = UpdateStore(folder / "update")
         self.leader = AggregatorWork(trainer, self.leader_models, keys, secrets.token_bytes, settings)
-        self.participant = ParticipantWork(trainer, self.models, self.updates, keys, secrets.token_bytes)
+        wallet = Wallet(secrets.token_bytes(32))
+        self.participant = ParticipantWork(trainer, self.models, self.updates, keys, secrets.token_bytes, wallet=wallet)
+        self.token_key = b""
         self.base = self.leader.create_initial_model()
         self.announce(1)
 
     def announce(self, term: int) -> None:
         key_id, public_key = self.leader.begin(term)
         self.announcement = Announcement(cluster="c", leader="node0", term=term, key_id=key_id, public_key=public_key)
+
+    def start_round(self, term: int = 1) -> None:
+        """Open round 1, and give the participant its token."""
+        self.token_key = self.leader.start_round(1, self.base)
+        wanted = self.participant.ask_token(term, 1, self.token_key)
+        signed = self.leader.sign_token("node1", wanted.blinded)
+        assert (signed.term, signed.round) == (term, 1)
+        self.participant.take_token(self.token_key, signed.signature)
 
     def fetch_base(self) -> Digest:
         request = self.leader.open(self.participant.seal_request(self.base, self.announcement).envelope)
@@ -52,7 +63,7 @@ class Pair:
         return answer
 
     def deliver(self, update: FinishedUpdate) -> OpenedUpdate:
-        sealed = self.participant.seal_update(update.update_id, self.announcement)
+        sealed = self.participant.seal_update(update.update_id, self.announcement, self.token_key)
         assert sealed is not None
         opened = self.leader.open(sealed.envelope)
         assert isinstance(opened, OpenedUpdate)
@@ -81,7 +92,7 @@ def pair(tmp_path: Path, keys: KeyPool) -> Pair:
 
 def test_a_model_travels_by_digest_and_a_round_comes_back(pair: Pair) -> None:
     assert pair.fetch_base() == pair.base
-    pair.leader.start_round(1, pair.base)
+    pair.start_round()
     finished = pair.participant.train(1, pair.base)
     assert finished is not None
     opened = pair.deliver(finished)
@@ -109,7 +120,7 @@ def test_a_bad_update_is_refused_with_a_reason_and_another_still_counts(pair: Pa
     assert isinstance(good, bytes)
     arrays = {name: array.copy() for name, array in parse(good, pair.layout).items()}
     arrays[next(iter(arrays))].flat[0] = np.nan
-    pair.leader.start_round(1, pair.base)
+    pair.start_round()
     for weights, samples, reason in (
         (serialise(arrays, pair.layout), 10, "not finite"),
         (b"rubbish", 10, ""),
@@ -128,14 +139,15 @@ def test_an_update_of_a_term_that_has_ended_makes_no_model(pair: Pair) -> None:
     pair.fetch_base()
     good = pair.models.get(pair.base)
     assert isinstance(good, bytes)
-    sealed = pair.participant.seal_update(pair.keep(good).update_id, pair.announcement)
+    pair.start_round()
+    sealed = pair.participant.seal_update(pair.keep(good).update_id, pair.announcement, pair.token_key)
     opened = pair.deliver(pair.keep(good))
     assert sealed is not None
     pair.leader.end()
     with pytest.raises(RemoteError):
         pair.leader.open(sealed.envelope)
     pair.announce(2)
-    pair.leader.start_round(1, pair.base)
+    pair.start_round(term=2)
     with pytest.raises(ApplianceError, match="not here any more"):
         pair.leader.count(opened.handle)
     assert pair.leader.answer(opened.handle, accepted=True, reason="") is None
@@ -189,7 +201,7 @@ def test_the_configured_strategy_bears_an_attacker(
     tmp_path: Path, keys: KeyPool, strategy: Literal["median", "trimmed-mean", "norm-clipping"]
 ) -> None:
     pair = Pair(tmp_path, keys, Aggregation(strategy))
-    pair.leader.start_round(1, pair.base)
+    pair.start_round()
     honest = changed(pair, lambda array: array + np.float32(0.5))
     hostile = changed(pair, lambda array: array - np.float32(1e30))
     count(pair, honest, hostile, honest)
@@ -205,7 +217,7 @@ def test_each_round_begins_with_no_updates_and_the_last_ones_are_dropped(tmp_pat
     pair = Pair(tmp_path, keys, Aggregation("median"))
     for step in (0.5, 1.5):
         update = changed(pair, lambda array, step=step: array + np.float32(step))  # type: ignore[misc]
-        pair.leader.start_round(1, pair.base)
+        pair.start_round()
         count(pair, update, update, update)
         assert pair.leader_models.get(pair.leader.aggregate()) == update
         with pytest.raises(ApplianceError):
@@ -214,7 +226,7 @@ def test_each_round_begins_with_no_updates_and_the_last_ones_are_dropped(tmp_pat
 
 def test_too_few_updates_for_the_strategy_never_make_a_model(tmp_path: Path, keys: KeyPool) -> None:
     pair = Pair(tmp_path, keys, Aggregation("median"))
-    pair.leader.start_round(1, pair.base)
+    pair.start_round()
     count(pair, *[changed(pair, lambda array: array)] * 2)
     with pytest.raises(ValueError, match="needs 3"):
         pair.leader.aggregate()
@@ -223,7 +235,7 @@ def test_too_few_updates_for_the_strategy_never_make_a_model(tmp_path: Path, key
 def test_a_round_whose_base_the_strategy_lacks_makes_no_model(tmp_path: Path, keys: KeyPool) -> None:
     pair = Pair(tmp_path, keys, Aggregation("norm-clipping"))
     update = changed(pair, lambda array: array)
-    pair.leader.start_round(1, pair.base)
+    pair.start_round()
     pair.leader_models.remove({pair.base})
     with pytest.raises(ApplianceError, match="not here"):
         pair.leader.start_round(2, pair.base)
@@ -236,7 +248,24 @@ def test_a_round_whose_base_the_strategy_lacks_makes_no_model(tmp_path: Path, ke
 
 def test_more_samples_than_the_configuration_allows_are_refused(tmp_path: Path, keys: KeyPool) -> None:
     pair = Pair(tmp_path, keys, Aggregation(most_samples=100))
-    pair.leader.start_round(1, pair.base)
+    pair.start_round()
     update = changed(pair, lambda array: array)
     assert pair.deliver(pair.keep(update, 100)).refusal == ""
     assert pair.deliver(pair.keep(update, 101)).refusal == "an update must stand for 1 to 100 samples, not 101"
+
+
+def test_an_update_with_another_rounds_token_or_none_has_no_token(pair: Pair) -> None:
+    pair.fetch_base()
+    good = pair.models.get(pair.base)
+    assert isinstance(good, bytes)
+    pair.start_round()
+    kept = pair.keep(good)
+    assert pair.deliver(kept).token
+    pair.leader.start_round(1, pair.base)
+    opened = pair.deliver(kept)
+    assert opened.token == b""
+    assert "not the leader's of this round" in opened.refusal
+    assert pair.participant.seal_update(kept.update_id, pair.announcement, b"another token key") is None
+    pair.leader.end()
+    with pytest.raises(RemoteError, match="no round is open"):
+        pair.leader.sign_token("node1", bytes(256))

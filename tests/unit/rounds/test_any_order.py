@@ -135,7 +135,9 @@ class Watched:
 
     def _update(self, number: int, round_: int, base: Digest, refusal: str) -> list[do.AggregatorAction]:
         handle = len(self.opened)
-        self.opened[handle] = OpenedUpdate(handle, bytes([number]) * 16, round_, base, 100, refusal)
+        self.opened[handle] = OpenedUpdate(
+            handle, bytes([number]) * 16, bytes([number % 3]) * 32, round_, base, 100, refusal
+        )
         return self.aggregator.opened_update(self.opened[handle], self.now)
 
     def _check(self, action: do.AggregatorAction) -> None:
@@ -153,6 +155,7 @@ class Watched:
                 assert self.head is not None
                 assert (update.round, update.base, update.refusal) == (self.collecting, self.head.digest, "")
                 assert update.update_id not in {other.update_id for other in self.counted}, "invariant 4"
+                assert update.token not in {other.token for other in self.counted}, "two updates of one member"
                 self.counted.append(update)
             case do.Answer(handle, accepted, reason):
                 assert handle not in self.answered

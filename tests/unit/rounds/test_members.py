@@ -22,6 +22,7 @@ def collecting(members: int) -> Aggregator:
     aggregator = Aggregator("node0", "c", nodes(*range(members)), Rounds(), window_s=0.0, key_rounds=100)
     aggregator.lead(1, HEAD, NOW, head_is_stored=True)
     aggregator.key_ready(1, bytes(32), bytes(256), NOW)
+    aggregator.round_begun(1, 5, bytes(256), NOW)
     aggregator.live_changed(nodes(*range(members)), NOW)
     assert aggregator.phase is Phase.COLLECTING
     return aggregator
@@ -31,7 +32,9 @@ def deliver(aggregator: Aggregator, count: int) -> list[AggregatorAction]:
     return [
         action
         for number in range(count)
-        for action in aggregator.opened_update(OpenedUpdate(number, bytes([number]) * 16, 5, HEAD.digest, 10, ""), NOW)
+        for action in aggregator.opened_update(
+            OpenedUpdate(number, bytes([number]) * 16, bytes([number]) * 32, 5, HEAD.digest, 10, ""), NOW
+        )
     ]
 
 

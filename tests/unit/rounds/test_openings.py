@@ -19,6 +19,7 @@ def _opened(members: int, settings: Rounds, least_updates: int = 1) -> tuple[Agg
     aggregator = Aggregator("node0", "c", nodes, settings, window_s=0.0, key_rounds=100, least_updates=least_updates)
     aggregator.lead(1, HEAD, now, head_is_stored=True)
     aggregator.key_ready(1, bytes(32), bytes(256), now)
+    aggregator.round_begun(1, 5, bytes(256), now)
     assert aggregator.phase is Phase.COLLECTING
     return aggregator, now
 

@@ -13,6 +13,11 @@ from appliance.words.ids import Digest
 from appliance.words.messages import (
     Announcement,
     Candidate,
+    DatagramKeyAnswer,
+    DatagramKeyOffer,
+    DatagramKeyWanted,
+    Finished,
+    HandedOn,
     ModelReply,
     ModelRequest,
     ModelWanted,
@@ -20,11 +25,14 @@ from appliance.words.messages import (
     Participation,
     Receipt,
     ResignWanted,
+    Revocations,
     Sealed,
     Signed,
     SnapshotReply,
     SnapshotWanted,
     Stored,
+    TokenSigned,
+    TokenWanted,
     Update,
 )
 from appliance.words.models import Metrics
@@ -36,6 +44,7 @@ digests: st.SearchStrategy[Digest] = st.binary(min_size=32, max_size=32).map(lam
 keys = st.binary(min_size=32, max_size=32)
 identifiers = st.binary(min_size=16, max_size=32)
 public_keys = st.binary(min_size=256, max_size=600)
+tokens = st.binary(min_size=256, max_size=512)
 texts = st.text(st.characters(codec="utf-8"), max_size=300)
 blobs = st.binary(max_size=500)
 shares = st.floats(0.0, 1.0)
@@ -54,6 +63,14 @@ mesh = st.one_of(
     st.builds(ResignWanted, numbers),
     st.builds(SnapshotWanted, numbers),
     st.builds(SnapshotReply, numbers, blobs),
+    st.builds(Finished, numbers, numbers),
+    st.builds(HandedOn, blobs),
+    st.builds(TokenWanted, numbers, numbers, tokens),
+    st.builds(TokenSigned, numbers, numbers, tokens),
+    st.builds(Revocations, blobs),
+    st.builds(DatagramKeyWanted),
+    st.builds(DatagramKeyOffer, keys),
+    st.builds(DatagramKeyAnswer, keys, keys),
 )
 statements = st.one_of(
     st.builds(Announcement, texts, names, numbers, identifiers, public_keys),
@@ -70,11 +87,13 @@ statements = st.one_of(
         counts,
         counts,
         st.floats(0.0, 1e9),
+        public_keys,
+        st.booleans(),
     ),
     st.builds(Candidate, texts, names, numbers, numbers, numbers, digests),
 )
 to_leader = st.one_of(
-    st.builds(Update, update_ids, numbers, digests, samples, metrics, public_keys, blobs),
+    st.builds(Update, update_ids, keys, tokens, numbers, digests, samples, metrics, public_keys, blobs),
     st.builds(ModelRequest, digests, public_keys),
 )
 to_participant = st.one_of(
