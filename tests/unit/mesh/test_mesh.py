@@ -15,7 +15,7 @@ from appliance.mesh.mesh import Mesh
 from appliance.pki.authority import Authority
 from appliance.pki.identity import NodeIdentity
 from appliance.words.errors import OperatorError, RemoteError
-from appliance.words.messages import MeshMessage, ResignWanted, Sealed, encode
+from appliance.words.messages import MeshMessage, ResignWanted, SnapshotReply, encode
 from appliance.words.settings import Member
 from tests.unit.pki.identities import write_identity
 
@@ -100,7 +100,7 @@ async def test_messages_arrive_in_order_with_the_senders_name(town: Town) -> Non
 
 
 async def test_a_broadcast_reaches_all_peers_or_those_it_is_for(town: Town) -> None:
-    message = Sealed(bytes(1_600_000))
+    message = SnapshotReply(1, bytes(1_600_000))
     async with town.mesh("node0") as sender, town.mesh("node1"), town.mesh("node2"):
         sender.broadcast(message)
         sender.broadcast(message, to=["node2"])
@@ -215,8 +215,8 @@ async def test_oversized_and_lengthless_messages_are_refused_unread(town: Town) 
     async def pieces() -> object:
         yield b"piece"
 
-    overhead = len(encode(Sealed(bytes(LIMIT - 100)))) - (LIMIT - 100)
-    longest = encode(Sealed(bytes(LIMIT - overhead)))
+    overhead = len(encode(SnapshotReply(1, bytes(LIMIT - 100)))) - (LIMIT - 100)
+    longest = encode(SnapshotReply(1, bytes(LIMIT - overhead)))
     assert len(longest) == LIMIT
     async with town.mesh("node0"):
         assert await _post(town, io.BytesIO(longest)) == 204
