@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from aiohttp import web
 
 _KEEP_IDLE_S = 90.0
-_READ_BYTES = 1024 * 1024
+_READ_BYTES = 256 * 1024
 _FIELD_BYTES = 1024
 _FIELDS = 32
 
