@@ -1,7 +1,8 @@
 """An attacker of its own process, with a member's certificate: floods one node in every way it knows until it is ended.
 
 ``python -m tests.process.flood ATTACKER_CONFIG VICTIM [ATTACK ...]``: the configuration of the member whose keys it
-has, the name of the node that it floods, and the attacks, or all of them. Each second it prints how often each kind of attack went through.
+has, the name of the node that it floods, and the attacks, or all of them. Each second it prints how often each kind of
+attack went through.
 """
 
 import asyncio
