@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import ipaddress
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -161,17 +162,27 @@ def _reason_of(error: OSError) -> str:
 
 
 async def _listen(host: str, port: int) -> list[socket.socket]:
-    """Return listening sockets on all addresses of a host's name, not blocking."""
+    """Return listening sockets, not blocking, on the addresses of a host's name that this machine has.
+
+    Raises:
+        OSError: it has none of them, or the port is taken on one.
+    """
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     listeners: list[socket.socket] = []
-    try:
-        for family, _, _, _, address in dict.fromkeys(found):
+    problem = OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+    for family, _, _, _, address in dict.fromkeys(found):
+        try:
             listener = socket.create_server(address, family=family, backlog=_BACKLOG)
-            listeners.append(listener)
-            listener.setblocking(False)
-    except OSError:
-        for listener in listeners:
-            listener.close()
-        raise
+        except OSError as error:
+            problem = OSError(error.errno, os.strerror(error.errno or 0))
+            if error.errno in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
+                continue  # such as ::1 for localhost, on a machine without IPv6
+            for taken in listeners:
+                taken.close()
+            raise problem from None
+        listener.setblocking(False)
+        listeners.append(listener)
+    if not listeners:
+        raise problem
     return listeners

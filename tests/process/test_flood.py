@@ -108,6 +108,7 @@ def test_rounds_go_on_while_a_member_and_outsiders_flood_the_leader(
         assert "Traceback" not in node.log()
         cluster.check_rounds(node.lineage())
         _check_said_once_a_minute(node)
+        assert not re.search("mesh: node[012]: ", node.log()), "an honest node was taken for a hostile one"
     cluster.check_lineages()
     for reason in (
         "strangers: too many connections without a member's certificate",

@@ -7,7 +7,7 @@ import resource
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -18,6 +18,7 @@ from appliance.mesh import connection, door, link, server
 from appliance.mesh.head import Head
 from appliance.mesh.rates import Limits
 from appliance.pki.authority import Authority
+from appliance.words.clock import system_clock
 from appliance.words.errors import RemoteError
 from appliance.words.messages import ResignWanted, Sealed, SnapshotReply, encode
 from tests.unit.mesh.town import BOUND_S, LIMIT, Town, until
@@ -82,9 +83,6 @@ def _request(body: bytes, length: int | None = None, path: str = "/v1/messages")
         )
         + body
     )
-
-
-Call = Callable[..., "asyncio.Future[Wire]"]
 
 
 @pytest.fixture
@@ -212,7 +210,7 @@ async def test_no_descriptors_left_is_said_and_waited_for(
 
 async def test_new_connections_use_the_newest_tls_settings(town: Town) -> None:
     foreign = town.identity("node0", Authority.create("test")).server_context()
-    node = server.Server(town.members, LIMIT, town.inboxes["node0"], time.monotonic)  # type: ignore[arg-type]
+    node = server.Server(town.members, LIMIT, town.inboxes["node0"], system_clock)
     await node.start("node0", "127.0.0.1", _port(town), town.identity("node0").server_context())
     try:
         async with town.mesh("node1") as old, town.mesh("node2") as new:
@@ -223,6 +221,31 @@ async def test_new_connections_use_the_newest_tls_settings(town: Town) -> None:
             await until(lambda: new.lost["node0"] == 1)
             old.send("node0", ResignWanted(3))  # on its old connection
             assert (await town.inboxes["node0"].holds(2))[1] == ("node1", ResignWanted(3))
+    finally:
+        await node.stop()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("192.0.2.1", "192.0.2.1", True),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("fe80::1%eth0", "fe80::2%eth1", True),
+    ],
+)
+def test_a_source_is_what_one_caller_cannot_choose(one: str, other: str, same: bool) -> None:
+    assert (door._source_of(one) == door._source_of(other)) is same
+
+
+async def test_a_host_name_is_listened_to_on_all_its_addresses(town: Town) -> None:
+    node = server.Server(town.members, LIMIT, town.inboxes["node0"], system_clock)
+    await node.start("node0", "localhost", _port(town), town.identity("node0").server_context())
+    try:
+        async with town.mesh("node1") as sender:
+            sender.send("node0", ResignWanted(1))
+            await town.inboxes["node0"].holds(1)
     finally:
         await node.stop()
 
