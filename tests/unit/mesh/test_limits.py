@@ -3,252 +3,19 @@
 import asyncio
 import contextlib
 import logging
-import resource
-import socket
-import ssl
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import aiohttp
 import pytest
 
 from appliance.envelopes.format import SALT_BYTES, Header, Kind, format_header
-from appliance.mesh import connection, door, link, server
+from appliance.mesh import connection, link, server
 from appliance.mesh.head import Head
 from appliance.mesh.rates import Limits
-from appliance.pki.authority import Authority
-from appliance.words.clock import system_clock
 from appliance.words.errors import RemoteError
 from appliance.words.messages import ResignWanted, Sealed, SnapshotReply, encode
 from tests.unit.mesh.town import BOUND_S, LIMIT, Town, until
-
-ELSEWHERE = "127.0.0.2"
-"""Where attackers call from, so that what is bounded for an address does not meet the members'."""
-
-
-@pytest.fixture
-def town(tmp_path: Path) -> Town:
-    return Town(tmp_path)
-
-
-def _port(town: Town) -> int:
-    return town.members["node0"].mesh_port
-
-
-async def _connect(port: int, tls: ssl.SSLContext | None = None, source: str = ELSEWHERE) -> "Wire":
-    """Call node0, over TLS or not."""
-    reader, writer = await asyncio.open_connection(
-        "127.0.0.1", port, ssl=tls, server_hostname="node0" if tls else None, local_addr=(source, 0)
-    )
-    return Wire(reader, writer)
-
-
-class Wire:
-    """One connection to node0 in an attacker's hands."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    async def answer(self) -> bytes:
-        """Return the next answer's first line; empty at the end of the connection."""
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            async with asyncio.timeout(BOUND_S):
-                head = await self.reader.readuntil(b"\r\n\r\n")
-                return head.partition(b"\r\n")[0]
-        return b""
-
-    async def ended(self) -> None:
-        """Wait until the other side ends it."""
-        with contextlib.suppress(OSError):
-            async with asyncio.timeout(BOUND_S):
-                while await self.reader.read(65536):
-                    pass
-
-    @property
-    def is_open(self) -> bool:
-        return not (self.reader.at_eof() or self.reader.exception() or self.writer.is_closing())
-
-    def close(self) -> None:
-        self.writer.transport.abort()
-
-
-def _request(body: bytes, length: int | None = None, path: str = "/v1/messages") -> bytes:
-    return (
-        b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
-        % (
-            path.encode(),
-            len(body) if length is None else length,
-        )
-        + body
-    )
-
-
-@pytest.fixture
-async def wires() -> AsyncIterator[list[Wire]]:
-    """All that is in here is closed when the test ends."""
-    opened: list[Wire] = []
-    yield opened
-    for wire in opened:
-        wire.close()
-    await asyncio.gather(*(wire.writer.wait_closed() for wire in opened), return_exceptions=True)
-
-
-def _said(caplog: pytest.LogCaptureFixture, sentence: str) -> int:
-    return sum(sentence in record.getMessage() for record in caplog.records)
-
-
-# --- who has proven nothing ------------------------------------------------------------------------------------------
-
-
-async def test_half_open_connections_are_few_and_the_oldest_give_way(
-    town: Town, wires: list[Wire], caplog: pytest.LogCaptureFixture
-) -> None:
-    async with town.mesh("node0"), town.mesh("node1") as honest:
-        for number in range(300):
-            # From many addresses: over all of them the bound is 64 and 4 for each member.
-            wires.append(await _connect(_port(town), source=f"127.0.1.{1 + number % 20}"))
-        await until(lambda: sum(wire.is_open for wire in wires) <= 76)
-        assert all(wire.is_open for wire in wires[-20:])
-        # A newcomer that proves who it is gets in all the same.
-        honest.send("node0", ResignWanted(1))
-        await town.inboxes["node0"].holds(1)
-    assert _said(caplog, "strangers (the latest: 127.0.1.") == 1
-
-
-async def test_one_address_has_fewer_still(town: Town, wires: list[Wire]) -> None:
-    async with town.mesh("node0"):
-        for _ in range(40):
-            wires.append(await _connect(_port(town)))
-        await until(lambda: sum(wire.is_open for wire in wires) <= 22)
-        assert wires[-1].is_open
-
-
-async def test_a_handshake_comes_to_an_end_or_is_cut(
-    town: Town, wires: list[Wire], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Silence, and a byte now and then."""
-    monkeypatch.setattr(door, "PROVE_WITHIN_S", 0.4)
-    async with town.mesh("node0"):
-        start = time.monotonic()
-        wires += [await _connect(_port(town)) for _ in range(5)]
-        dribbles = asyncio.create_task(_dribble(wires[0], b"\x16\x03\x01\x02\x00\x01" + bytes(500)))
-        for wire in wires:
-            await wire.ended()
-        assert time.monotonic() - start < 5.0
-        await dribbles
-    assert _said(caplog, "no member's certificate within 0.4 s") == 1
-
-
-async def _dribble(wire: Wire, content: bytes, every_s: float = 0.05) -> None:
-    """Send a byte now and then until the other side ends it."""
-    for byte in content:
-        if not wire.is_open:
-            return
-        wire.writer.write(bytes([byte]))
-        await asyncio.sleep(every_s)
-
-
-async def test_a_stranger_with_a_certificate_of_the_authority_stays_unproven(
-    town: Town, wires: list[Wire], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is told that it is no member; one that does not ask is cut when the time to prove itself is over."""
-    monkeypatch.setattr(door, "PROVE_WITHIN_S", 0.5)
-    guest = town.identity("guest").client_context()
-    async with town.mesh("node0"):
-        asks = await _connect(_port(town), guest)
-        waits = await _connect(_port(town), guest)
-        wires += [asks, waits]
-        asks.writer.write(_request(encode(ResignWanted(1))))
-        assert b" 403 " in await asks.answer()
-        for wire in wires:
-            await wire.ended()
-    assert town.inboxes["node0"].messages == []
-
-
-async def test_an_address_that_calls_too_often_is_shut_out_for_a_while(
-    town: Town, wires: list[Wire], caplog: pytest.LogCaptureFixture
-) -> None:
-    async with town.mesh("node0"), town.mesh("node1") as honest:
-        for _ in range(100):
-            wire = await _connect(_port(town))
-            wires.append(wire)
-            wire.close()
-        await until(lambda: _said(caplog, "connect too often from one address") == 1)
-        honest.send("node0", ResignWanted(1))  # from another address
-        await town.inboxes["node0"].holds(1)
-
-
-async def test_no_descriptors_left_is_said_and_waited_for(
-    town: Town, wires: list[Wire], caplog: pytest.LogCaptureFixture
-) -> None:
-    tls = town.identity("node1").client_context()
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    async with town.mesh("node0"):
-        caller = socket.socket()
-        caller.setblocking(False)
-        taken = [socket.socket() for _ in range(3)]
-        try:
-            with contextlib.suppress(OSError):
-                resource.setrlimit(resource.RLIMIT_NOFILE, (taken[0].fileno(), hard))
-            await asyncio.get_running_loop().sock_connect(caller, ("127.0.0.1", _port(town)))
-            await until(lambda: _said(caplog, "can't accept connections now: Too many open files") == 1)
-            spent, start = time.process_time(), time.monotonic()
-            await until(lambda: time.monotonic() - start > 0.4)
-            assert time.process_time() - spent < 0.3, "it spins"
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-            for holder in taken:
-                holder.close()
-        reader, writer = await asyncio.open_connection(sock=caller, ssl=tls, server_hostname="node0")
-        wires.append(Wire(reader, writer))
-        writer.write(_request(encode(ResignWanted(1))))
-        assert b" 204 " in await wires[0].answer()
-    assert _said(caplog, "can't accept connections") == 1
-
-
-async def test_new_connections_use_the_newest_tls_settings(town: Town) -> None:
-    foreign = town.identity("node0", Authority.create("test")).server_context()
-    node = server.Server(town.members, LIMIT, town.inboxes["node0"], system_clock)
-    await node.start("node0", "127.0.0.1", _port(town), town.identity("node0").server_context())
-    try:
-        async with town.mesh("node1") as old, town.mesh("node2") as new:
-            old.send("node0", ResignWanted(1))
-            await town.inboxes["node0"].holds(1)
-            node.set_tls(foreign)
-            new.send("node0", ResignWanted(2))
-            await until(lambda: new.lost["node0"] == 1)
-            old.send("node0", ResignWanted(3))  # on its old connection
-            assert (await town.inboxes["node0"].holds(2))[1] == ("node1", ResignWanted(3))
-    finally:
-        await node.stop()
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        ("192.0.2.1", "192.0.2.1", True),
-        ("192.0.2.1", "192.0.2.2", False),
-        ("2001:db8::1", "2001:db8::ffff:1", True),
-        ("2001:db8::1", "2001:db8:0:1::1", False),
-        ("fe80::1%eth0", "fe80::2%eth1", True),
-    ],
-)
-def test_a_source_is_what_one_caller_cannot_choose(one: str, other: str, same: bool) -> None:
-    assert (door._source_of(one) == door._source_of(other)) is same
-
-
-async def test_a_host_name_is_listened_to_on_all_its_addresses(town: Town) -> None:
-    node = server.Server(town.members, LIMIT, town.inboxes["node0"], system_clock)
-    await node.start("node0", "localhost", _port(town), town.identity("node0").server_context())
-    try:
-        async with town.mesh("node1") as sender:
-            sender.send("node0", ResignWanted(1))
-            await town.inboxes["node0"].holds(1)
-    finally:
-        await node.stop()
-
+from tests.unit.mesh.wire import Wire, connect, dribble, port, request, said
 
 # --- members ---------------------------------------------------------------------------------------------------------
 
@@ -261,8 +28,8 @@ async def test_a_member_with_too_many_connections_loses_its_oldest(
         other.send("node0", ResignWanted(0))
         await town.inboxes["node0"].holds(1)
         for _ in range(6):
-            wires.append(await _connect(_port(town), tls))
-            wires[-1].writer.write(_request(encode(ResignWanted(1))))
+            wires.append(await connect(port(town), tls))
+            wires[-1].writer.write(request(encode(ResignWanted(1))))
             assert b" 204 " in await wires[-1].answer()
         for wire in wires[:2]:
             await wire.ended()
@@ -270,7 +37,7 @@ async def test_a_member_with_too_many_connections_loses_its_oldest(
         other.send("node0", ResignWanted(2))
         await town.inboxes["node0"].holds(8)
         assert not other.unreachable
-    assert _said(caplog, "node1: has too many connections") == 1
+    assert said(caplog, "node1: has too many connections") == 1
 
 
 async def test_a_head_that_dribbles_is_cut(town: Town, wires: list[Wire], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,11 +45,11 @@ async def test_a_head_that_dribbles_is_cut(town: Town, wires: list[Wire], monkey
     monkeypatch.setattr(connection, "_KEEP_IDLE_S", 0.6)
     tls = town.identity("node1").client_context()
     async with town.mesh("node0"):
-        wire = await _connect(_port(town), tls)
+        wire = await connect(port(town), tls)
         wires.append(wire)
-        wire.writer.write(_request(encode(ResignWanted(1))))
+        wire.writer.write(request(encode(ResignWanted(1))))
         assert b" 204 " in await wire.answer()
-        dribbles = asyncio.create_task(_dribble(wire, b"POST /v1/messages HTTP/1.1\r\n" + b"A: b\r\n" * 1000))
+        dribbles = asyncio.create_task(dribble(wire, b"POST /v1/messages HTTP/1.1\r\n" + b"A: b\r\n" * 1000))
         start = time.monotonic()
         await wire.ended()
         assert time.monotonic() - start < 5.0
@@ -295,14 +62,14 @@ async def test_a_body_that_dribbles_is_cut(
     monkeypatch.setattr(link, "_ANSWER_S", 0.4)
     tls = town.identity("node1").client_context()
     async with town.mesh("node0"):
-        wire = await _connect(_port(town), tls)
+        wire = await connect(port(town), tls)
         wires.append(wire)
-        wire.writer.write(_request(b"", 100_000))
-        dribbles = asyncio.create_task(_dribble(wire, encode(SnapshotReply(1, bytes(90_000)))))
+        wire.writer.write(request(b"", 100_000))
+        dribbles = asyncio.create_task(dribble(wire, encode(SnapshotReply(1, bytes(90_000)))))
         assert b" 408 " in await wire.answer()
         await wire.ended()
         await dribbles
-    assert _said(caplog, "node1: sent a message too slowly") == 1
+    assert said(caplog, "node1: sent a message too slowly") == 1
 
 
 async def test_bodies_on_their_way_from_one_member_are_bounded_together(town: Town, wires: list[Wire]) -> None:
@@ -311,9 +78,9 @@ async def test_bodies_on_their_way_from_one_member_are_bounded_together(town: To
     message = encode(SnapshotReply(1, bytes(LIMIT // 2 + 1000)))
     async with town.mesh("node0"):
         for _ in range(2):
-            wire = await _connect(_port(town), tls)
+            wire = await connect(port(town), tls)
             wires.append(wire)
-            wire.writer.write(_request(message[:1000], len(message)))
+            wire.writer.write(request(message[:1000], len(message)))
             await wire.writer.drain()
         await wires[0].ended()
         wires[1].writer.write(message[1000:])
@@ -327,9 +94,9 @@ async def test_requests_that_are_not_waited_for_are_bounded_in_memory(
     """A caller may send requests before their answers come; while they wait for their turn, reading stops."""
     monkeypatch.setattr(server, "limits_of", lambda *_: Limits(0.01, 1.0, 1e9, 1e9))
     tls = town.identity("node1").client_context()
-    message = _request(encode(SnapshotReply(1, bytes(500_000))))
+    message = request(encode(SnapshotReply(1, bytes(500_000))))
     async with town.mesh("node0"):
-        wire = await _connect(_port(town), tls)
+        wire = await connect(port(town), tls)
         wires.append(wire)
         wire.writer.transport.set_write_buffer_limits(0)
         sent = 0
@@ -351,12 +118,12 @@ async def test_who_sends_too_many_messages_waits_and_is_refused_in_the_end(
     monkeypatch.setattr("appliance.mesh.rates.REFUSED_S", 0.3)
     tls = town.identity("node1").client_context()
     async with town.mesh("node0") as node, town.mesh("node2") as other:
-        wire = await _connect(_port(town), tls)
+        wire = await connect(port(town), tls)
         wires.append(wire)
         answers: list[bytes] = []
         start = time.monotonic()
         while not answers or b" 204 " in answers[-1]:
-            wire.writer.write(_request(encode(ResignWanted(1))))
+            wire.writer.write(request(encode(ResignWanted(1))))
             answers.append(await wire.answer())
         spent = time.monotonic() - start
         assert b" 429 " in answers[-1]
@@ -369,16 +136,16 @@ async def test_who_sends_too_many_messages_waits_and_is_refused_in_the_end(
         assert node.held_back.get("node2", 0) == 0
 
         async def heard_again() -> bool:
-            again = await _connect(_port(town), tls)
+            again = await connect(port(town), tls)
             wires.append(again)
-            again.writer.write(_request(encode(ResignWanted(3))))
+            again.writer.write(request(encode(ResignWanted(3))))
             return b" 204 " in await again.answer()
 
         async with asyncio.timeout(BOUND_S):
             while not await heard_again():  # noqa: ASYNC110 - what is waited for has no event
                 await asyncio.sleep(0.05)
-    assert _said(caplog, "node1: sends more than its share: it has to wait") == 1
-    assert _said(caplog, "node1: goes on sending more than its share") == 1
+    assert said(caplog, "node1: sends more than its share: it has to wait") == 1
+    assert said(caplog, "node1: goes on sending more than its share") == 1
 
 
 async def test_who_sends_too_many_bytes_waits_also_with_what_is_refused(
@@ -386,9 +153,9 @@ async def test_who_sends_too_many_bytes_waits_also_with_what_is_refused(
 ) -> None:
     monkeypatch.setattr(server, "limits_of", lambda *_: Limits(1e6, 1e6, 4e6, 4e6))
     tls = town.identity("node1").client_context()
-    rubbish = _request(b"\x81\xa4type\xa7Rubbish" + bytes(1_000_000))
+    rubbish = request(b"\x81\xa4type\xa7Rubbish" + bytes(1_000_000))
     async with town.mesh("node0"):
-        wire = await _connect(_port(town), tls)
+        wire = await connect(port(town), tls)
         wires.append(wire)
         start = time.monotonic()
         for _ in range(8):
@@ -409,16 +176,16 @@ async def test_rubbish_below_http_is_told_of_once_and_without_a_traceback(
         b"POST /v1/messages HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
         b"POST /v1/messages HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n" + bytes(100),
         b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n" + bytes(100),
-        _request(b"", path="/elsewhere"),
+        request(b"", path="/elsewhere"),
     ]
     async with town.mesh("node0"):
         for content in rubbish * 2:
-            wire = await _connect(_port(town), tls)
+            wire = await connect(port(town), tls)
             wires.append(wire)
             wire.writer.write(content)
             assert (await wire.answer())[9:10] in {b"4", b""}
             await wire.ended()
-    assert _said(caplog, "node1: sent what is no HTTP request") == 1
+    assert said(caplog, "node1: sent what is no HTTP request") == 1
     assert not any(record.exc_info or record.levelno >= logging.ERROR for record in caplog.records)
     assert town.inboxes["node0"].messages == []
 
@@ -459,8 +226,8 @@ async def test_what_is_of_no_use_is_let_go_by_its_first_bytes(town: Town, caplog
                 assert answer.status == status
         assert await town.inboxes["node0"].holds(2) == [("node1", _envelope(2))] * 2
     assert [(peer, head.type, head.term) for peer, head in asked] == [("node1", "Sealed", t) for t in (1, 2, 3, 2)]
-    assert _said(caplog, "node1: this term is long over") == 1
-    assert _said(caplog, "sealed to another key") == 0
+    assert said(caplog, "node1: this term is long over") == 1
+    assert said(caplog, "sealed to another key") == 0
 
 
 # --- the other way ---------------------------------------------------------------------------------------------------
@@ -508,3 +275,18 @@ async def test_a_peer_that_takes_or_answers_nothing_costs_its_own_link_only(
         assert sender._links["node1"].dropped >= 1
         over.set()
         await until(lambda: not served)
+
+
+async def test_a_peer_that_had_too_much_is_left_alone_for_a_while(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or each message would cost both sides a connection, to be refused again."""
+    monkeypatch.setattr(server, "limits_of", lambda *_: Limits(5.0, 5.0, 1e9, 1e9))
+    monkeypatch.setattr("appliance.mesh.rates.PATIENCE_S", 0.2)
+    monkeypatch.setattr("appliance.mesh.rates.REFUSED_S", 1.0)
+    monkeypatch.setattr(link, "REFUSED_S", 1.0)
+    async with town.mesh("node0") as node, town.mesh("node1") as sender:
+        for term in range(20):
+            sender.send("node0", ResignWanted(term))
+        await until(lambda: "it had too many messages" in sender.unreachable.get("node0", ""))
+        await until(lambda: not sender.unreachable)
+        assert sender.lost["node0"] == 1
+        assert node.held_back["node1"] >= 1

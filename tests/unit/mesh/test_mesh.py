@@ -6,7 +6,6 @@ import logging
 import socket
 import ssl
 from collections.abc import Iterator
-from pathlib import Path
 
 import aiohttp
 import pytest
@@ -17,11 +16,6 @@ from appliance.words.errors import OperatorError
 from appliance.words.messages import ResignWanted, SnapshotReply, encode
 from appliance.words.settings import Member
 from tests.unit.mesh.town import LIMIT, Inbox, Town, free_port, until
-
-
-@pytest.fixture
-def town(tmp_path: Path) -> Town:
-    return Town(tmp_path)
 
 
 @pytest.fixture(autouse=True)
