@@ -42,6 +42,17 @@ class Kind(IntEnum):
     CANDIDATE = 3
 
 
+class HeaderStart(Struct, frozen=True):
+    """What the first 72 bytes of an envelope say: enough to tell who can open it."""
+
+    kind: Kind
+    wrapped_length: int
+    term: int
+    round: int
+    key_id: bytes
+    salt: bytes
+
+
 class Header(Struct, frozen=True):
     """An envelope's header; all of it is authenticated by every chunk that follows.
 
@@ -86,11 +97,11 @@ def format_header(header: Header) -> bytes:
     return fixed + header.wrapped
 
 
-def parse_header(envelope: Content) -> Header:
-    """Parse the header at the start of an envelope; what follows is not looked at.
+def peek_header(envelope: Content) -> HeaderStart:
+    """Parse the first 72 bytes of an envelope, which may be all that is there of it.
 
     Raises:
-        RemoteError: these bytes are no header of this version.
+        RemoteError: these bytes begin no header of this version.
     """
     if len(envelope) < _FIXED.size:
         raise RemoteError("envelope: cut short in its header")
@@ -103,10 +114,26 @@ def parse_header(envelope: Content) -> Header:
         kind = Kind(kind)
     except ValueError:
         raise RemoteError(f"envelope: kind {kind} is unknown") from None
-    if len(envelope) < _FIXED.size + wrapped_length:
+    return HeaderStart(kind, wrapped_length, term, round_, key_id, salt)
+
+
+def parse_header(envelope: Content) -> Header:
+    """Parse the header at the start of an envelope; what follows is not looked at.
+
+    Raises:
+        RemoteError: these bytes are no header of this version.
+    """
+    start = peek_header(envelope)
+    if len(envelope) < _FIXED.size + start.wrapped_length:
         raise RemoteError("envelope: cut short in its header")
-    wrapped = bytes(envelope[_FIXED.size : _FIXED.size + wrapped_length])
-    header = Header(kind=kind, term=term, round=round_, key_id=key_id, salt=salt, wrapped=wrapped)
+    header = Header(
+        kind=start.kind,
+        term=start.term,
+        round=start.round,
+        key_id=start.key_id,
+        salt=start.salt,
+        wrapped=bytes(envelope[_FIXED.size : _FIXED.size + start.wrapped_length]),
+    )
     problem = _problem(header)
     if problem:
         raise RemoteError(f"envelope: {problem}")

@@ -11,6 +11,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import BytesPayload
 
 from appliance.mesh.queue import SendQueue
+from appliance.mesh.rates import REFUSED_S
 from appliance.words.ids import NodeName
 from appliance.words.settings import Member
 
@@ -140,9 +141,13 @@ class Link:
             self._url, data=_Body(message), server_hostname=self._peer, timeout=limits, allow_redirects=False
         ) as answer:
             # A refusal of one message (400, 413) is a reachable peer's answer; the peer logs what was wrong with it.
-            if answer.status == 403:
-                return "it does not take this node for a member of the cluster"
-            return ""
+            status = answer.status
+        if status == 403:
+            return "it does not take this node for a member of the cluster"
+        if status == 429:
+            await asyncio.sleep(REFUSED_S)
+            return f"it had too many messages from this node, and takes none for {REFUSED_S:g} s"
+        return ""
 
     def _tell(self, problem: str) -> None:
         if problem:

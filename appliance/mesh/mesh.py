@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Self
 
 from appliance.mesh.link import Link
-from appliance.mesh.server import OnMessage, Server
+from appliance.mesh.server import OnMessage, Server, Wants
 from appliance.pki.identity import NodeIdentity
 from appliance.words.clock import Clock, system_clock
 from appliance.words.errors import RemoteError
@@ -31,6 +31,7 @@ class Mesh:
         max_message_bytes: the longest message that is taken; also the bound of each peer's queue.
         on_message: called on the event loop for each message, with the name that the sender's certificate proves. It
             must not block. It may raise RemoteError to refuse a message.
+        wants: asked, with the sender's name, by a message's first bytes whether it is of any use; None takes all.
     """
 
     def __init__(
@@ -42,12 +43,13 @@ class Mesh:
         max_message_bytes: int,
         on_message: OnMessage,
         clock: Clock = system_clock,
+        wants: Wants | None = None,
     ) -> None:
         self._node = node
         self._me = members[node]
         self._identity = identity
         self._on_message = on_message
-        self._server = Server(members, max_message_bytes, on_message, clock)
+        self._server = Server(members, max_message_bytes, on_message, clock, wants)
         self._tls = identity.client_context()
         self._max_message_bytes = max_message_bytes
         self._links: dict[NodeName, Link] = {}
@@ -115,6 +117,11 @@ class Mesh:
     def lost(self) -> dict[NodeName, int]:
         """For each peer, how many messages were given up so far: it was down, or too slow for its queue."""
         return {peer: link.failed + link.dropped for peer, link in self._links.items()}
+
+    @property
+    def held_back(self) -> dict[NodeName, int]:
+        """For each peer that sent more than its share, how many of its messages had to wait or were refused for it."""
+        return dict(self._server.held_back)
 
     def _hand_to_self(self, message: MeshMessage) -> None:
         """Call back later and not now: whoever sends is never called before it has returned."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from appliance.consensus.messages import Entry
 from appliance.consensus.ready import Role
 from appliance.envelopes.format import parse_header
+from appliance.mesh.head import Head
 from appliance.node.aggregator_work import seal_model
 from appliance.node.core import NodeCore
 from appliance.node.elections import Elections
@@ -67,7 +68,7 @@ class Conductor:
     def on_role(self, role: Role, term: Term, leader: NodeName | None) -> None:
         """Consensus: role, term or known leader has changed."""
         if (term, leader) != (self._core.term, self._core.leader):
-            self._outbound.set_leader_key(b"")
+            self._outbound.leader_key_id = b""
             self._participating.forget_leader()
             if leader is not None:
                 log.info("%s leads term %d", "this node" if role is Role.LEADER else leader, term)
@@ -129,6 +130,22 @@ class Conductor:
         """Consensus: this node lacks entries that the leader has no more."""
         log.info("asking %s for a snapshot of consensus: this node is far behind", leader)
         self._shells.mesh.send(leader, SnapshotWanted(self._core.term))
+
+    def wants(self, _: NodeName, head: Head) -> str | None:
+        """The mesh: return why a message of which only the first bytes have come is of no use here; None if it may be.
+
+        Envelopes for others and what is said of other terms so cost a glance, and neither memory nor an opening.
+        """
+        if head.envelope is not None:
+            key_id = head.envelope.key_id
+            is_for_leader = head.type == HandedOn.__name__ and key_id == self._outbound.leader_key_id
+            return None if is_for_leader or self._opens(key_id) else "an envelope for another key"
+        if head.statement and head.term is not None and head.term != self._core.term:
+            return f"a statement of term {head.term}"
+        return None
+
+    def _opens(self, key_id: bytes) -> bool:
+        return key_id == self._leading.key_id or self._participating.awaits(key_id)
 
     def on_message(self, peer: NodeName, message: MeshMessage) -> None:
         """The mesh: a message came from an authenticated peer.

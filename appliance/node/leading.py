@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from appliance.envelopes.format import parse_header
+from appliance.mesh.seen import Seen
 from appliance.node.core import NodeCore
 from appliance.node.errands import Errands
 from appliance.node.outbound import Outbound
@@ -22,6 +24,8 @@ from appliance.words.models import GlobalModel, Metrics
 
 ENVELOPES_WAITING_PER_MEMBER = 4
 """Envelopes that may wait for the aggregator's thread, per member: more is a flood, and honest senders try again."""
+
+ENVELOPES_REMEMBERED = 4096
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +52,7 @@ class Leading:
         hear: Hear,
     ) -> None:
         self.key_id = b""
+        self._seen = Seen(ENVELOPES_REMEMBERED)
         self._core = core
         self._shells = shells
         self._work = shells.aggregator_work
@@ -62,9 +67,15 @@ class Leading:
         self._errands.on_aggregator(self._work.end, ignore)
 
     def open(self, peer: NodeName, envelope: bytes) -> None:
-        """An envelope for the leader came. Raises RemoteError if too many wait already."""
+        """An envelope for the leader came. Raises RemoteError if too many wait already.
+
+        One that a peer delivers again is let go: its connection broke, or it wants to keep this node busy.
+        """
         if self._shells.aggregator.backlog >= ENVELOPES_WAITING_PER_MEMBER * (len(self._shells.mesh.peers) + 1):
             raise RemoteError("more envelopes came than can be opened")
+        # Of each peer apart: nobody may have another's envelope dropped by delivering something with its salt before.
+        if not self._seen.first(peer, peer.encode() + parse_header(envelope).salt):
+            return
         self._errands.on_aggregator(
             functools.partial(self._work.open, envelope),
             functools.partial(self._opened, peer),

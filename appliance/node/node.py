@@ -296,6 +296,7 @@ async def _node(config: Config, clock: Clock) -> AsyncIterator[Node]:
             identity,
             max_message_bytes=config.max_message_bytes,
             on_message=relay.on_message,
+            wants=relay.wants,
             clock=clock,
         )
         consensus = _engine(config, secret, clock, relay)

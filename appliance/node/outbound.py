@@ -19,6 +19,9 @@ class Outbound:
 
     Args:
         random: chooses ways and moments; unpredictable for others.
+
+    Attributes:
+        leader_key_id: what is sealed to this key goes on its way; empty: nothing, there is no leader.
     """
 
     def __init__(
@@ -35,11 +38,7 @@ class Outbound:
         self._relays_payload = settings.mode == "relay"
         self._random = random
         self._stem = Stem(core.node, random)
-        self._leader_key_id = b""
-
-    def set_leader_key(self, key_id: bytes) -> None:
-        """What is sealed to this key goes on its way from now on; empty: nothing, there is no leader."""
-        self._leader_key_id = key_id
+        self.leader_key_id = b""
 
     def send_update(self, within_s: float, sealed: Sealed | None) -> None:
         """Send an update on its way at a random moment within a time: when it comes says little about whose it is."""
@@ -111,4 +110,4 @@ class Outbound:
         return (live | {self._core.node}) - {self._core.leader or ""}
 
     def _is_for_leader(self, header: Header) -> bool:
-        return header.key_id == self._leader_key_id
+        return header.key_id == self.leader_key_id

@@ -55,7 +55,7 @@ class Participating:
             if self._announcement is None:
                 log.info("%s announced its key for term %d", statement.leader, statement.term)
             self._announcement = statement
-            self._outbound.set_leader_key(statement.key_id)
+            self._outbound.leader_key_id = statement.key_id
         if isinstance(statement, Candidate) and body:
             self._candidate_body = (statement.digest, body)
 

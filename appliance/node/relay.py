@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from appliance.consensus.messages import Entry
 from appliance.consensus.ready import Role
+from appliance.mesh.head import Head
 from appliance.node.conductor import Conductor
 from appliance.words.ids import NodeName, Term
 from appliance.words.messages import MeshMessage
@@ -20,6 +21,10 @@ class Relay:
         """Pass a message on; one that comes before the node is ready is lost, and will be sent again."""
         if self.target is not None:
             self.target.on_message(peer, message)
+
+    def wants(self, peer: NodeName, head: Head) -> str | None:
+        """Pass on what the mesh asks of a message that begins."""
+        return "this node is not ready" if self.target is None else self.target.wants(peer, head)
 
     # Consensus calls nobody before its own task runs, and the conductor is there by then.
 

@@ -1,10 +1,12 @@
 """The header alone: parse(format(x)) is x, and only legal headers exist."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.envelopes.format import Header, Kind, format_header, parse_header
+from appliance.envelopes.format import Header, Kind, format_header, parse_header, peek_header
 from appliance.words.errors import RemoteError
 
 NUMBERS = st.integers(0, 2**62 - 1)
@@ -33,6 +35,16 @@ def test_a_formatted_header_parses_with_and_without_a_tail(header: Header, tail:
 
 
 @given(header=_headers(), data=st.data())
+def test_the_first_72_bytes_tell_whose_it_is(header: Header, data: st.DataObject) -> None:
+    formatted = format_header(header)
+    start = peek_header(formatted[: data.draw(st.integers(72, len(formatted)))])
+    assert (start.kind, start.term, start.round) == (header.kind, header.term, header.round)
+    assert (start.key_id, start.salt, start.wrapped_length) == (header.key_id, header.salt, len(header.wrapped))
+    with pytest.raises(RemoteError, match="cut short"):
+        peek_header(formatted[: data.draw(st.integers(0, 71))])
+
+
+@given(header=_headers(), data=st.data())
 def test_a_cut_header_is_refused(header: Header, data: st.DataObject) -> None:
     formatted = format_header(header)
     with pytest.raises(RemoteError, match="cut short"):
@@ -42,6 +54,8 @@ def test_a_cut_header_is_refused(header: Header, data: st.DataObject) -> None:
 @given(content=st.binary(max_size=700))
 def test_rubbish_raises_nothing_else(content: bytes) -> None:
     for candidate in (content, b"p2pE\x01" + content):
+        with contextlib.suppress(RemoteError):
+            peek_header(candidate)
         try:
             parsed = parse_header(candidate)
         except RemoteError:

@@ -5,85 +5,17 @@ import io
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import aiohttp
 import pytest
 
 from appliance.mesh.mesh import Mesh
 from appliance.pki.authority import Authority
-from appliance.pki.identity import NodeIdentity
-from appliance.words.errors import OperatorError, RemoteError
-from appliance.words.messages import MeshMessage, ResignWanted, Sealed, encode
+from appliance.words.errors import OperatorError
+from appliance.words.messages import ResignWanted, SnapshotReply, encode
 from appliance.words.settings import Member
-from tests.unit.pki.identities import write_identity
-
-LIMIT = 4 * 1024 * 1024
-BOUND_S = 20.0
-
-
-class Inbox:
-    """Collects what a mesh hands over; waits for a count with a bound."""
-
-    def __init__(self) -> None:
-        self.messages: list[tuple[str, MeshMessage]] = []
-        self._changed = asyncio.Event()
-
-    def __call__(self, peer: str, message: MeshMessage) -> None:
-        if message == ResignWanted(999):
-            raise RemoteError("the test refuses this one")
-        self.messages.append((peer, message))
-        self._changed.set()
-
-    async def holds(self, count: int) -> list[tuple[str, MeshMessage]]:
-        async with asyncio.timeout(BOUND_S):
-            while len(self.messages) < count:
-                self._changed.clear()
-                await self._changed.wait()
-        return self.messages
-
-
-class Town:
-    """An authority, members with free ports, and identities."""
-
-    def __init__(self, folder: Path, names: tuple[str, ...] = ("node0", "node1", "node2")) -> None:
-        self.folder = folder
-        self.authority = Authority.create("test")
-        self.members = {name: Member(host="127.0.0.1", mesh_port=_free_port()) for name in names}
-        self.inboxes = {name: Inbox() for name in names}
-
-    def identity(self, name: str, authority: Authority | None = None) -> NodeIdentity:
-        return NodeIdentity.load(write_identity(self.folder, authority or self.authority, name), name)
-
-    def mesh(self, name: str, identity: NodeIdentity | None = None) -> Mesh:
-        return Mesh(
-            name,
-            self.members,
-            identity or self.identity(name),
-            max_message_bytes=LIMIT,
-            on_message=self.inboxes[name],
-        )
-
-    def url(self, name: str, path: str = "/v1/messages") -> str:
-        return f"https://127.0.0.1:{self.members[name].mesh_port}{path}"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(BOUND_S):
-        while not condition():  # noqa: ASYNC110 - what is waited for has no event, and the wait has a bound
-            await asyncio.sleep(0.005)
-
-
-@pytest.fixture
-def town(tmp_path: Path) -> Town:
-    return Town(tmp_path)
+from tests.unit.mesh.town import LIMIT, Inbox, Town, free_port, until
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +32,7 @@ async def test_messages_arrive_in_order_with_the_senders_name(town: Town) -> Non
 
 
 async def test_a_broadcast_reaches_all_peers_or_those_it_is_for(town: Town) -> None:
-    message = Sealed(bytes(1_600_000))
+    message = SnapshotReply(1, bytes(1_600_000))
     async with town.mesh("node0") as sender, town.mesh("node1"), town.mesh("node2"):
         sender.broadcast(message)
         sender.broadcast(message, to=["node2"])
@@ -133,14 +65,14 @@ async def test_a_peer_that_is_down_is_told_of_once_and_once_when_it_is_back(
     async with town.mesh("node0") as sender:
         for term in range(5):
             sender.send("node1", ResignWanted(term))
-        await _until(lambda: sender.lost["node1"] == 5)
+        await until(lambda: sender.lost["node1"] == 5)
         assert lines("can't be reached") == 1
         assert sender.unreachable == {"node1": "Connection refused"}
         identity = town.identity("node1")
         async with town.mesh("node1", identity):
             sender.send("node1", ResignWanted(7))
             await town.inboxes["node1"].holds(1)
-            await _until(lambda: not sender.unreachable)
+            await until(lambda: not sender.unreachable)
         # The same peer again, on the same port: the kept connection is broken, and the message arrives all the same.
         async with town.mesh("node1", identity):
             sender.send("node1", ResignWanted(8))
@@ -156,7 +88,7 @@ async def test_a_node_of_a_foreign_authority_is_shut_out_both_ways(
     async with town.mesh("node0") as ours, town.mesh("node1", foreign) as theirs:
         ours.send("node1", ResignWanted(1))
         theirs.send("node0", ResignWanted(1))
-        await _until(lambda: ours.lost["node1"] == 1 and theirs.lost["node0"] == 1)
+        await until(lambda: ours.lost["node1"] == 1 and theirs.lost["node0"] == 1)
         assert town.inboxes["node0"].messages == town.inboxes["node1"].messages == []
         assert "its certificate is not that of node1" in ours.unreachable["node1"]
 
@@ -164,7 +96,7 @@ async def test_a_node_of_a_foreign_authority_is_shut_out_both_ways(
 async def test_a_peer_with_another_members_certificate_is_not_sent_to(town: Town) -> None:
     async with town.mesh("node0") as sender, town.mesh("node1", town.identity("node2")):
         sender.send("node1", ResignWanted(1))
-        await _until(lambda: sender.lost["node1"] == 1)
+        await until(lambda: sender.lost["node1"] == 1)
         assert "its certificate is not that of node1" in sender.unreachable["node1"]
         assert town.inboxes["node1"].messages == []
 
@@ -174,14 +106,14 @@ async def test_a_certificate_of_our_authority_with_no_members_name_is_refused(
 ) -> None:
     stranger = Mesh(
         "guest",
-        {**town.members, "guest": Member(host="127.0.0.1", mesh_port=_free_port())},
+        {**town.members, "guest": Member(host="127.0.0.1", mesh_port=free_port())},
         town.identity("guest"),
         max_message_bytes=LIMIT,
         on_message=Inbox(),
     )
     async with town.mesh("node0"), stranger:
         stranger.send("node0", ResignWanted(1))
-        await _until(lambda: stranger.lost["node0"] == 1)
+        await until(lambda: stranger.lost["node0"] == 1)
         assert "member of the cluster" in stranger.unreachable["node0"]
     assert town.inboxes["node0"].messages == []
     assert "guest: is no member of this cluster" in caplog.text
@@ -215,8 +147,8 @@ async def test_oversized_and_lengthless_messages_are_refused_unread(town: Town) 
     async def pieces() -> object:
         yield b"piece"
 
-    overhead = len(encode(Sealed(bytes(LIMIT - 100)))) - (LIMIT - 100)
-    longest = encode(Sealed(bytes(LIMIT - overhead)))
+    overhead = len(encode(SnapshotReply(1, bytes(LIMIT - 100)))) - (LIMIT - 100)
+    longest = encode(SnapshotReply(1, bytes(LIMIT - overhead)))
     assert len(longest) == LIMIT
     async with town.mesh("node0"):
         assert await _post(town, io.BytesIO(longest)) == 204
@@ -249,7 +181,7 @@ async def test_a_port_in_use_is_told_with_its_key(town: Town) -> None:
 
 
 async def test_an_address_of_another_machine_is_told_with_its_key(town: Town) -> None:
-    town.members["node0"] = Member(host="192.0.2.1", mesh_port=_free_port())
+    town.members["node0"] = Member(host="192.0.2.1", mesh_port=free_port())
     with pytest.raises(OperatorError, match=r"cluster\.members\.node0\.host"):
         await town.mesh("node0").__aenter__()
 
@@ -266,11 +198,11 @@ async def test_closing_is_prompt_beside_a_peer_that_never_answers(town: Town) ->
 
 
 async def test_a_peer_that_comes_back_elsewhere_is_reached_there(town: Town) -> None:
-    before = {**town.members, "node1": Member(host="127.0.0.1", mesh_port=_free_port())}
+    before = {**town.members, "node1": Member(host="127.0.0.1", mesh_port=free_port())}
     async with town.mesh("node0") as sender, town.mesh("node1"):
         sender.set_members(before)
         sender.send("node1", ResignWanted(1))
-        await _until(lambda: "node1" in sender.unreachable)
+        await until(lambda: "node1" in sender.unreachable)
         sender.set_members(town.members)
         sender.send("node1", ResignWanted(2))
         assert await town.inboxes["node1"].holds(1) == [("node0", ResignWanted(2))]
@@ -282,7 +214,7 @@ async def test_a_peer_that_left_is_neither_sent_to_nor_heard(town: Town) -> None
         assert set(stays.peers) == {"node2"}
         stays.send("node1", ResignWanted(1))
         left.send("node0", ResignWanted(2))
-        await _until(lambda: "does not take this node for a member" in left.unreachable.get("node0", ""))
+        await until(lambda: "does not take this node for a member" in left.unreachable.get("node0", ""))
         stays.set_members(town.members)
         left.send("node0", ResignWanted(3))
         assert await town.inboxes["node0"].holds(1) == [("node1", ResignWanted(3))]

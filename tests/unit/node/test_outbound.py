@@ -39,7 +39,7 @@ class Place:
         self.outbound = Outbound(
             cast(Any, self.core), cast(Any, shells), cast(Any, errands), settings, random.Random(5)
         )
-        self.outbound.set_leader_key(KEY)
+        self.outbound.leader_key_id = KEY
 
     async def send_update(self, sealed: Sealed, within_s: float = 0.0) -> None:
         self.outbound.send_update(within_s, sealed)
@@ -96,7 +96,7 @@ async def test_what_is_for_another_leader_is_dropped() -> None:
     place = Place()
     await place.send_update(envelope(key=bytes(32)))
     place.outbound.hand_on(HandedOn(envelope(key=bytes(32)).envelope))
-    place.outbound.set_leader_key(b"")
+    place.outbound.leader_key_id = b""
     await place.send_update(envelope())
     assert not place.sent
 
@@ -104,7 +104,7 @@ async def test_what_is_for_another_leader_is_dropped() -> None:
 async def test_an_update_whose_leader_changed_while_it_waited_is_not_sent() -> None:
     place = Place()
     place.outbound.send_update(0.001, envelope())
-    place.outbound.set_leader_key(bytes(32))
+    place.outbound.leader_key_id = bytes(32)
     await asyncio.gather(*place.running)
     assert not place.sent
 
