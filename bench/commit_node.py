@@ -128,7 +128,6 @@ async def run(settings: dict[str, Any]) -> None:
         cluster=Cluster("bench", members),
         settings=Consensus(),
         folder=Path(settings["folder"]),
-        secret=bytes.fromhex(settings["secret"]),
         random=random.Random(),
         clock=system_clock,
         application=load,
@@ -136,6 +135,9 @@ async def run(settings: dict[str, Any]) -> None:
     )
     snapshots = await asyncio.start_server(load.serve, HOST, settings["ports"][settings["me"]])
     async with load.driver, snapshots:
+        # A real node agrees on these over its mesh; here every pair has the same.
+        for peer in members.keys() - {settings["me"]}:
+            load.driver.set_secret(peer, bytes.fromhex(settings["secret"]))
         while line := await asyncio.to_thread(sys.stdin.readline):
             command, *numbers = line.split()
             answer: object

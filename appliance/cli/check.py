@@ -7,7 +7,6 @@ import click
 
 from appliance.cli.options import config_option
 from appliance.datagrams import raftos_shim
-from appliance.datagrams.secret import read_secret
 from appliance.node.config import load
 from appliance.pki.identity import NodeIdentity
 from appliance.words.errors import ConfigurationError, StateError
@@ -20,9 +19,9 @@ def check(file: Path) -> None:
     """Check the configuration and every file that it names, without starting the node."""
     config = load(file)
     identity = NodeIdentity.load(config.identity, config.node)
-    read_secret(config.identity.consensus_secret)
     if config.consensus.engine == "raftos":
         raftos_shim.require()
+        raftos_shim.read_secret(config.consensus)
     # os.path.exists is also False for what can't be looked up, where Path.exists would raise.
     nearest = next(folder for folder in (config.state, *config.state.parents) if os.path.exists(folder))
     if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):

@@ -77,7 +77,7 @@ def _missing(status: Status, node: NodeName) -> str:
     mesh = status.network.unreachable.get(node)
     return (
         f"it does not answer{f' (mesh: {mesh})' if mesh else ''}; does it run at this address, with "
-        "cluster.join = true, a certificate of this cluster and its consensus secret"
+        "cluster.join = true and a certificate of this cluster"
     )
 
 

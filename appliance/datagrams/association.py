@@ -128,12 +128,17 @@ class Association:
         self._counter = 0
         self._token: bytes | None = None
 
+    @property
+    def has_met(self) -> bool:
+        """Tell whether the two have met, so that what is sealed goes out."""
+        return self._token is not None
+
     def seal(self, content: bytes, now: Monotonic) -> bytes | None:
         """Return a datagram for the peer; None, and a hello is in the outbox, while they have not met."""
         if self._counter == LAST_COUNTER:
             self._begin()  # as if this node had started again
         if self._token is None:
-            self._greet(now)
+            self.greet(now)
             return None
         return self._seal(Kind.DATA, self._token, content)
 
@@ -147,7 +152,7 @@ class Association:
             return None
         content = self._from.open(header, ciphertext)
         if not hmac.compare_digest(header.token, self._token_for(header.session)):
-            self._greet(now, answer_to=header.session)
+            self.greet(now, answer_to=header.session)
             raise RefusedError(Refusal.STALE, self._peer)
         hello = _Hello.decode(content, self._peer) if header.kind is Kind.BOUND_HELLO else None
         self._prove(header)
@@ -172,7 +177,7 @@ class Association:
         if hello.echo == self._session:
             self._greet_bound(hello.token, header.session, now)
         else:
-            self._greet(now, answer_to=header.session)
+            self.greet(now, answer_to=header.session)
 
     def _token_for(self, session: bytes) -> bytes:
         """Return what the peer must bind to in a session of its."""
@@ -180,7 +185,7 @@ class Association:
             return self._proven.token
         return hmac.digest(self._challenge, session, "sha256")[:TOKEN_SIZE]
 
-    def _greet(self, now: Monotonic, answer_to: bytes | None = None) -> None:
+    def greet(self, now: Monotonic, answer_to: bytes | None = None) -> None:
         """Say who is there; to a session that is known, with the token that it is to bind to."""
         hello = _Hello(bytes(SESSION_SIZE), NO_TOKEN, True)
         if answer_to is not None:

@@ -81,7 +81,6 @@ class ConsensusDriver:
         cluster: Cluster,
         settings: Consensus,
         folder: Path,
-        secret: bytes,
         random: random.Random,
         clock: Clock,
         application: Application,
@@ -92,7 +91,6 @@ class ConsensusDriver:
         self._cluster = cluster
         self._settings = settings
         self._folder = folder
-        self._secret = secret
         self._random = random
         self._clock = clock
         self._application = application
@@ -133,7 +131,6 @@ class ConsensusDriver:
                 Datagrams(
                     cluster=self._cluster,
                     me=self._me,
-                    secret=self._secret,
                     on_message=self._on_message,
                     clock=self._clock,
                     random=secrets.token_bytes,
@@ -154,6 +151,10 @@ class ConsensusDriver:
         failure = None if self._task.cancelled() else self._task.exception()
         if error is None and failure is not None:
             raise failure
+
+    def set_secret(self, peer: NodeName, secret: bytes | None) -> None:
+        """Exchange datagrams with a peer under a secret that was agreed on with it; None: none at all."""
+        self._datagrams.set_secret(peer, secret)
 
     async def wait(self) -> None:
         """Return when the driver was told to end; raises what ended it otherwise, such as a StateError of the disk."""

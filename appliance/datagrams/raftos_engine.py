@@ -18,7 +18,7 @@ from appliance.consensus.ready import Role
 from appliance.datagrams.application import Application
 from appliance.datagrams.liveness import Liveness
 from appliance.datagrams.places import membership_of
-from appliance.datagrams.raftos_shim import JsonSerializer, TolerantCryptor, load
+from appliance.datagrams.raftos_shim import JsonSerializer, TolerantCryptor, load, read_secret
 from appliance.datagrams.sealing import Refusal
 from appliance.words.clock import Clock
 from appliance.words.errors import OperatorError, RemoteError
@@ -51,7 +51,6 @@ class RaftosEngine:
         cluster: Cluster,
         settings: Consensus,
         folder: Path,
-        secret: bytes,
         clock: Clock,
         application: Application,
     ) -> None:
@@ -66,7 +65,7 @@ class RaftosEngine:
                 "heartbeat_interval": settings.heartbeat_interval_s,
                 "step_down_missed_heartbeats": settings.election_timeout_s / settings.heartbeat_interval_s,
                 "election_interval_spread": 2,
-                "secret_key": secret,
+                "secret_key": read_secret(settings),
                 "salt": cluster.name.encode(),
                 "cryptor": self._raftos.cryptors.Cryptor,
                 "on_leader": self._begin_term,
@@ -116,6 +115,9 @@ class RaftosEngine:
         self._task.cancel()
         await asyncio.wait([self._task])
         self._node.stop()
+
+    def set_secret(self, peer: NodeName, secret: bytes | None) -> None:
+        """Upstream has one secret for all, which it is given at the start."""
 
     async def wait(self) -> None:
         """Return never; raises what ended consensus, such as a StateError of ``on_committed``."""
@@ -178,7 +180,7 @@ class RaftosEngine:
         if not self._started:
             return
         if sender is None or "type" not in data:
-            self.refused[sender, Refusal.UNKNOWN_SENDER if sender is None else Refusal.WRONG_SECRET] += 1
+            self.refused[sender, Refusal.UNKNOWN_SENDER if sender is None else Refusal.WRONG_KEY] += 1
             return
         self._liveness.heard(sender, self._clock())
         if data["type"] != "ping":

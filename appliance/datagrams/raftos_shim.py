@@ -10,7 +10,10 @@ from typing import Any
 import msgspec
 from cryptography.fernet import InvalidToken
 
+from appliance.datagrams.sealing import SECRET_SIZE
+from appliance.storage.guarded import read_guarded
 from appliance.words.errors import OperatorError
+from appliance.words.settings import Consensus
 
 
 def require() -> None:
@@ -20,6 +23,20 @@ def require() -> None:
             'consensus.engine is "raftos", which is not installed: pip install --no-deps raftos==0.2.6, '
             "or remove the key, as it is unsafe (docs/consensus.md)"
         )
+
+
+def read_secret(settings: Consensus) -> bytes:
+    """Read the secret that upstream's cipher wants. Raises OperatorError, in one sentence, if it can't be used."""
+    path = settings.raftos_secret
+    if path is None:
+        raise OperatorError("consensus.raftos_secret is missing; it names a file of 32 random bytes")
+    secret = read_guarded(path)
+    if len(secret) != SECRET_SIZE:
+        raise OperatorError(
+            f"{path}: has {len(secret)} bytes, and consensus.raftos_secret must have {SECRET_SIZE}; "
+            "copy the file from another node"
+        )
+    return secret
 
 
 def load() -> Any:

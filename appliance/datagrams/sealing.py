@@ -37,7 +37,8 @@ class Refusal(enum.Enum):
 
     GARBAGE = "are none of this protocol's version"
     UNKNOWN_SENDER = "name a sender that is no member of this cluster"
-    WRONG_SECRET = "can't be opened: its cluster secret differs from ours"  # noqa: S105 - a sentence
+    NO_KEY = "came before a key was agreed with it, or after, under an earlier one"
+    WRONG_KEY = "can't be opened with the key that was agreed with it"
     REPLAY = "are repeated or very late, and were dropped"
     STALE = "are for an earlier start of this node or its sender, and were dropped"
     UNSOUND = "hold no sound message of consensus"
@@ -107,7 +108,7 @@ class Cipher:
 
     def __init__(self, *, cluster: str, sender: NodeName, receiver: NodeName, secret: bytes) -> None:
         if len(secret) != SECRET_SIZE:
-            raise ValueError(f"the cluster's secret has {SECRET_SIZE} bytes")
+            raise ValueError(f"the secret of a pair has {SECRET_SIZE} bytes")
         names = (name.encode() for name in (cluster, sender, receiver))
         # Lengths keep two different triples of names from ever being the same bytes.
         info = _LABEL + b"".join(struct.pack(">H", len(name)) + name for name in names)
@@ -126,7 +127,7 @@ class Cipher:
         try:
             return self._key.decrypt(header.nonce, ciphertext, header.encode())
         except InvalidTag:
-            raise RefusedError(Refusal.WRONG_SECRET, self._sender) from None
+            raise RefusedError(Refusal.WRONG_KEY, self._sender) from None
 
 
 def tag_of(node: NodeName) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
-from appliance.datagrams.association import Association
+from appliance.datagrams.pair import Pair
 from appliance.datagrams.sealing import Refusal, RefusedError, parse, tag_of
 from appliance.words.clock import Clock
 from appliance.words.errors import OperatorError
@@ -48,7 +48,6 @@ class Datagrams(asyncio.DatagramProtocol):
         *,
         cluster: Cluster,
         me: NodeName,
-        secret: bytes,
         on_message: OnMessage,
         clock: Clock,
         random: RandomBytes,
@@ -57,11 +56,10 @@ class Datagrams(asyncio.DatagramProtocol):
         self._members = dict(cluster.members)
         self._me = me
         self._cluster = cluster.name
-        self._secret = secret
         self._random = random
         self._on_message = on_message
         self._clock = clock
-        self._associations: dict[NodeName, Association] = {}
+        self._pairs: dict[NodeName, Pair] = {}
         self._senders: dict[bytes, NodeName] = {}
         self._addresses: dict[NodeName, tuple[Any, ...] | None] = {}
         self._logged: dict[_About, Monotonic] = {}
@@ -117,23 +115,27 @@ class Datagrams(asyncio.DatagramProtocol):
                 lookup = asyncio.get_running_loop().create_task(self._resolve_one(peer))
                 self._lookups.add(lookup)
                 lookup.add_done_callback(self._lookups.discard)
-        self._associations = {peer: self._associations.get(peer) or self._associate(peer) for peer in peers}
+        self._pairs = {peer: self._pairs.get(peer) or self._pair(peer) for peer in peers}
         self._senders = {tag_of(peer): peer for peer in peers}
 
-    def _associate(self, peer: NodeName) -> Association:
-        return Association(cluster=self._cluster, me=self._me, peer=peer, secret=self._secret, random=self._random)
+    def set_secret(self, peer: NodeName, secret: bytes | None) -> None:
+        """Talk to a peer with a secret that was agreed on with it; None: not at all."""
+        pair = self._pairs.get(peer)
+        if pair is not None:
+            pair.set_secret(secret, self._clock())
+            self._throw(peer, pair.outbox())
+
+    def _pair(self, peer: NodeName) -> Pair:
+        return Pair(cluster=self._cluster, me=self._me, peer=peer, random=self._random)
 
     def send(self, peer: NodeName, content: bytes) -> None:
-        """Send to a peer; like any datagram it may be lost, and is while the two have not met."""
-        association = self._associations.get(peer)
-        if association is not None and self._transport is not None and not self._paused:
-            datagram = association.seal(content, self._clock())
-            self._throw(peer, association, datagram)
+        """Send to a peer; like any datagram it may be lost, and is while the two have no key, or have not met."""
+        pair = self._pairs.get(peer)
+        if pair is not None and self._transport is not None and not self._paused:
+            datagram = pair.seal(content, self._clock())
+            self._throw(peer, [*pair.outbox(), *([] if datagram is None else [datagram])])
 
-    def _throw(self, peer: NodeName, association: Association, datagram: bytes | None = None) -> None:
-        """Send a datagram, after what the association has to say for itself."""
-        datagrams, association.outbox = association.outbox, []
-        datagrams += [] if datagram is None else [datagram]
+    def _throw(self, peer: NodeName, datagrams: list[bytes]) -> None:
         address = self._addresses[peer]
         if address is None:
             self._failing.set()
@@ -150,11 +152,11 @@ class Datagrams(asyncio.DatagramProtocol):
             sender = self._senders.get(header.tag)
             if sender is None:
                 raise RefusedError(Refusal.UNKNOWN_SENDER, None)
-            association = self._associations[sender]
+            pair = self._pairs[sender]
             try:
-                content = association.open(header, ciphertext, self._clock())
+                content = pair.open(header, ciphertext, self._clock())
             finally:
-                self._throw(sender, association)
+                self._throw(sender, pair.outbox())
         except RefusedError as refused:
             self.complain(refused.sender, refused.refusal, str(addr[0]))
             return
@@ -182,7 +184,7 @@ class Datagrams(asyncio.DatagramProtocol):
         What was on its way when one side started is no news.
         """
         self.refused[peer, refusal] += 1
-        if refusal is not Refusal.STALE and self._may_log((peer, refusal)):
+        if refusal not in {Refusal.STALE, Refusal.NO_KEY} and self._may_log((peer, refusal)):
             member = None if peer is None else self._members.get(peer)
             where = host or ("unknown" if member is None else member.host)
             source = f"{peer} ({where})" if peer is not None else where

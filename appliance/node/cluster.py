@@ -1,14 +1,13 @@
-"""A ready cluster on disk: authority, and for each node its configuration, identity, secret and state folder.
+"""A ready cluster on disk: authority, and for each node its configuration, identity and state folder.
 
     DIR/ca/ca.pem, ca.key
-    DIR/node0/node.toml, consensus.secret, tls/ca.pem, tls/node.pem, tls/node.key, state/
+    DIR/node0/node.toml, tls/ca.pem, tls/node.pem, tls/node.key, state/
 
 It is built in a hidden folder beside DIR and renamed at the end: DIR is whole or is not there.
 """
 
 import os
 import re
-import secrets
 import shutil
 import tempfile
 from pathlib import Path
@@ -35,7 +34,6 @@ from appliance.words.settings import (
     Training,
 )
 
-SECRET_BYTES = 32
 _PORTS_PER_NODE = 10
 _LAST_PORT = 65535
 _PUBLIC, _PRIVATE = 0o644, 0o600
@@ -125,7 +123,6 @@ def _members(plan: ClusterPlan) -> dict[NodeName, Member]:
 def _build(draft: Path, plan: ClusterPlan) -> None:
     authority = Authority.create(plan.name)
     ca = certificate_pem(authority.certificate)
-    secret = secrets.token_bytes(SECRET_BYTES)
     home = _folder(draft / "ca")
     write_atomically(home / "ca.key", key_pem(authority.key), _PRIVATE)
     write_atomically(home / "ca.pem", ca, _PUBLIC)
@@ -140,7 +137,6 @@ def _build(draft: Path, plan: ClusterPlan) -> None:
         write_atomically(
             tls / "node.pem", certificate_pem(authority.issue(node, key.public_key(), host=member.host)), _PUBLIC
         )
-        write_atomically(home / "consensus.secret", secret, _PRIVATE)
         file = home / "node.toml"
         write_atomically(file, template.render(_config(plan, members, node, number)).encode(), _PUBLIC)
         config.load(file)
@@ -162,7 +158,6 @@ def _config(plan: ClusterPlan, members: dict[NodeName, Member], node: NodeName, 
             ca=Path("tls/ca.pem"),
             certificate=Path("tls/node.pem"),
             private_key=Path("tls/node.key"),
-            consensus_secret=Path("consensus.secret"),
         ),
         state=Path("state"),
         consensus=plan.consensus,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from appliance.consensus.messages import Entry
 from appliance.consensus.ready import Role
+from appliance.datagrams.agreement import KeyMessage
 from appliance.envelopes.format import parse_header
 from appliance.mesh.head import Head
 from appliance.node.aggregator_work import seal_model
@@ -24,6 +25,9 @@ from appliance.rounds.participant import short
 from appliance.words.errors import RemoteError
 from appliance.words.ids import Monotonic, NodeName, Term
 from appliance.words.messages import (
+    DatagramKeyAnswer,
+    DatagramKeyOffer,
+    DatagramKeyWanted,
     Finished,
     HandedOn,
     LeaderStatement,
@@ -169,12 +173,8 @@ class Conductor:
                     self._participating.take_token(message)
             case ModelWanted():
                 self._on_model_wanted(peer, message)
-            case SnapshotWanted():
-                content = self._shells.consensus.snapshot()
-                if content is not None:
-                    self._shells.mesh.send(peer, SnapshotReply(self._core.term, content))
-            case SnapshotReply():
-                self._shells.consensus.install(peer, message.snapshot)
+            case SnapshotWanted() | SnapshotReply() | DatagramKeyWanted() | DatagramKeyOffer() | DatagramKeyAnswer():
+                self._tell_consensus(peer, message)
             case ResignWanted():
                 if message.term == self._core.term:
                     log.info("%s asks this node to resign", peer)
@@ -194,10 +194,23 @@ class Conductor:
             case TokenWanted():
                 return aggregator.token_wanted(peer, message, now)
 
+    def _tell_consensus(self, peer: NodeName, message: SnapshotWanted | SnapshotReply | KeyMessage) -> None:
+        match message:
+            case SnapshotWanted():
+                content = self._shells.consensus.snapshot()
+                if content is not None:
+                    self._shells.mesh.send(peer, SnapshotReply(self._core.term, content))
+            case SnapshotReply():
+                self._shells.consensus.install(peer, message.snapshot)
+            case _:
+                self._shells.keys.on_message(peer, message, self._now())
+
     def tick(self) -> None:
         """Time has passed; also takes in which peers are live."""
-        now = self._now()
-        self._do(self._core.aggregator.live_changed(self._shells.consensus.live_peers(), now))
+        now, live = self._now(), self._shells.consensus.live_peers()
+        self._shells.keys.set_peers(self._shells.mesh.peers)
+        self._shells.keys.tick(live, now)
+        self._do(self._core.aggregator.live_changed(live, now))
         self._do(self._core.tick(now))
 
     def resign(self) -> None:

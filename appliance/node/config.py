@@ -176,6 +176,10 @@ def _resolve(config: Config, folder: Path) -> Config:
     data = config.data
     if data.path is not None:
         data = msgspec.structs.replace(data, path=folder / data.path)
+    consensus = config.consensus
+    if consensus.raftos_secret is not None:
+        consensus = msgspec.structs.replace(consensus, raftos_secret=folder / consensus.raftos_secret)
+    config = msgspec.structs.replace(config, consensus=consensus)
     return msgspec.structs.replace(config, state=folder / config.state, identity=identity, data=data)
 
 
@@ -193,6 +197,8 @@ def _check(config: Config, path: Path) -> None:
         refuse("cluster.join", "is true, and cluster.members names no other node: list those of the running cluster")
     if config.cluster.join and config.consensus.engine == "raftos":
         refuse("cluster.join", "is true, and the engine raftos knows no nodes that join")
+    if config.consensus.engine == "raftos" and config.consensus.raftos_secret is None:
+        refuse("consensus.raftos_secret", "is missing: raftos needs 32 random bytes in a file, the same everywhere")
     _check_numbers(config, refuse)
     _check_addresses(members, refuse)
     timing = config.consensus

@@ -12,8 +12,8 @@ from typing import Any
 
 from appliance import __version__
 from appliance.datagrams.driver import ConsensusDriver
+from appliance.datagrams.keys import AgreedKeys
 from appliance.datagrams.raftos_engine import RaftosEngine
-from appliance.datagrams.secret import read_secret
 from appliance.envelopes.pool import KeyPool
 from appliance.mesh.mesh import Mesh
 from appliance.mesh.throttle import Throttle
@@ -279,7 +279,6 @@ def stop_on_bugs(stop: asyncio.Event, bugs: list[Exception], clock: Clock) -> No
 async def _node(config: Config, clock: Clock) -> AsyncIterator[Node]:
     """Wire a node: shells first, then the core that decides, then what drives it."""
     identity = NodeIdentity.load(config.identity, config.node)
-    secret = read_secret(config.identity.consensus_secret)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(os.close, lock_folder(config.state))
         models, updates = ModelStore(config.state / "models"), UpdateStore(config.state / "update")
@@ -299,9 +298,16 @@ async def _node(config: Config, clock: Clock) -> AsyncIterator[Node]:
             wants=relay.wants,
             clock=clock,
         )
-        consensus = _engine(config, secret, clock, relay)
+        consensus = _engine(config, clock, relay)
         shells = Shells(
             consensus=consensus,
+            keys=AgreedKeys(
+                cluster=config.cluster.name,
+                me=config.node,
+                random=secrets.token_bytes,
+                send=mesh.send,
+                install=consensus.set_secret,
+            ),
             mesh=mesh,
             identity=identity,
             verifier=StatementVerifier(identity.ca, config.cluster.name, config.cluster.members),
@@ -341,14 +347,13 @@ async def _node(config: Config, clock: Clock) -> AsyncIterator[Node]:
         )
 
 
-def _engine(config: Config, secret: bytes, clock: Clock, relay: Relay) -> ConsensusEngine:
+def _engine(config: Config, clock: Clock, relay: Relay) -> ConsensusEngine:
     if config.consensus.engine == "raftos":
         return RaftosEngine(
             me=config.node,
             cluster=config.cluster,
             settings=config.consensus,
             folder=config.state / "raftos",
-            secret=secret,
             clock=clock,
             application=relay,
         )
@@ -357,7 +362,6 @@ def _engine(config: Config, secret: bytes, clock: Clock, relay: Relay) -> Consen
         cluster=config.cluster,
         settings=config.consensus,
         folder=config.state / "consensus",
-        secret=secret,
         random=random.Random(secrets.randbits(128)),  # noqa: S311 - spreads elections, protects nothing
         clock=clock,
         application=relay,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from appliance.datagrams.keys import AgreedKeys
 from appliance.mesh.mesh import Mesh
 from appliance.node.aggregator_work import AggregatorWork
 from appliance.node.engine import ConsensusEngine
@@ -18,6 +19,7 @@ class Shells:
     """Everything with side effects that a conductor uses; made by the composition root."""
 
     consensus: ConsensusEngine
+    keys: AgreedKeys
     mesh: Mesh
     identity: NodeIdentity
     verifier: StatementVerifier

@@ -15,7 +15,7 @@ _HEAD = """\
 """
 _COMMENTS = {
     "cluster": "The whole cluster, this node included; the same on every node.",
-    "identity": "The private key and the secret must be readable by their owner only (mode 0600).",
+    "identity": "The private key must be readable by its owner only (mode 0600).",
     "data": "This node's part of the training data. All but the shard is the same on every node.",
     "rounds": "A round opens every interval_s, and closes when all live nodes have delivered, or at deadline_s.",
     "aggregation": "What turns a round's updates into a model; the same on every node.",

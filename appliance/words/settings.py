@@ -41,12 +41,11 @@ class Cluster(Section, frozen=True):
 
 
 class Identity(Section, frozen=True):
-    """Files of this node's identity. The private key and the consensus secret must be readable by its owner only."""
+    """Files of this node's identity. The private key must be readable by its owner only."""
 
     ca: Path
     certificate: Path
     private_key: Path
-    consensus_secret: Path
 
 
 class Consensus(Section, frozen=True):
@@ -57,12 +56,15 @@ class Consensus(Section, frozen=True):
         heartbeat_interval_s: between two heartbeats of the leader.
         election_timeout_s: a follower that hears nothing for this long, plus up to as much again, stands for election.
         period_s: how long one node may lead before it resigns (24 h in the paper).
+        raftos_secret: for the engine ``raftos`` alone, whose own cipher wants it: 32 random bytes, the same on every
+            node, readable by their owner only.
     """
 
     engine: Literal["p2pfl", "raftos"] = "p2pfl"
     heartbeat_interval_s: Positive = 0.1
     election_timeout_s: Positive = 0.5
     period_s: Positive = 86_400.0
+    raftos_secret: Path | None = None
 
 
 class Rounds(Section, frozen=True):

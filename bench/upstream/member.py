@@ -51,19 +51,24 @@ def main() -> None:
 
 
 async def _run(engine: str, name: NodeName, plan: Plan, folder: Path) -> None:
-    async with _member(engine, name, plan, folder) as member:
-        del member
+    member = _member(engine, name, plan, folder)
+    async with member:
+        # A real node agrees on these over its mesh; here every pair has the same.
+        for peer in plan.cluster.members.keys() - {name}:
+            member.set_secret(peer, SECRET)
         await asyncio.to_thread(sys.stdin.buffer.read)
 
 
 def _member(engine: str, name: NodeName, plan: Plan, folder: Path) -> ConsensusEngine:
     if engine == "raftos":
+        secret = folder.with_suffix(".secret")
+        secret.write_bytes(SECRET)
+        secret.chmod(0o600)
         return RaftosEngine(
             me=name,
             cluster=plan.cluster,
-            settings=plan.settings,
+            settings=msgspec.structs.replace(plan.settings, raftos_secret=secret),
             folder=folder,
-            secret=SECRET,
             clock=system_clock,
             application=Witness(),
         )
@@ -72,7 +77,6 @@ def _member(engine: str, name: NodeName, plan: Plan, folder: Path) -> ConsensusE
         cluster=plan.cluster,
         settings=plan.settings,
         folder=folder,
-        secret=SECRET,
         random=random.SystemRandom(),
         clock=system_clock,
         application=Witness(),

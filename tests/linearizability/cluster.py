@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -89,7 +88,6 @@ class RegisterCluster:
             f"node{number}": Member(HOST, consensus_port=base + PORTS_PER_NODE * number + 1) for number in range(nodes)
         }
         self._cluster = Cluster("registers", members)
-        self._secret = secrets.token_hex(32)
         self.names = sorted(members)
         self.ports: Mapping[NodeName, int] = {name: member.consensus_port + 1 for name, member in members.items()}
         self.network = UdpProxy({name: m.consensus_port for name, m in members.items()}, seed=seed, quality=quality)
@@ -125,7 +123,6 @@ class RegisterCluster:
             cluster=self.network.seen_by(name, self._cluster),
             consensus=Consensus(),
             folder=str(self.folder / name),
-            secret=self._secret,
             ports=dict(self.ports),
             compact_after=COMPACT_AFTER,
         )

@@ -25,6 +25,7 @@ from appliance.words.clock import system_clock
 from appliance.words.errors import RemoteError
 from appliance.words.ids import NodeName, Term
 from appliance.words.settings import Cluster, Consensus, Member
+from tests.fixed_keys import FixedKeys
 from tests.linearizability.history import Value
 from tests.linearizability.register import AnyCommand, State
 
@@ -43,7 +44,6 @@ class Settings(Struct, frozen=True):
     cluster: Cluster
     consensus: Consensus
     folder: str
-    secret: str
     ports: dict[NodeName, int]
     compact_after: int
 
@@ -91,12 +91,12 @@ class RegisterNode:
             cluster=settings.cluster,
             settings=settings.consensus,
             folder=Path(settings.folder),
-            secret=bytes.fromhex(settings.secret),
             random=random.Random(),
             clock=system_clock,
             application=self,
             compact_after=settings.compact_after,
         )
+        self._keys = FixedKeys(settings.me, self.driver.set_secret)
 
     # --- the application (appliance.datagrams.application) ------------------------------------------------------------
 
@@ -104,7 +104,7 @@ class RegisterNode:
         """A role is asked for when it matters."""
 
     def on_members(self, members: Mapping[NodeName, Member]) -> None:
-        """They never change here."""
+        self._keys.on_members(members)
 
     def on_committed(self, entries: tuple[Entry, ...]) -> None:
         for entry in entries:

@@ -24,7 +24,7 @@ def members(node: NodeProcess) -> dict[str, dict[str, Member]]:
 
 
 def new_node(cluster: Cluster, name: str) -> NodeProcess:
-    """Make the files of a node that is to join: its own key, a certificate, the secret, and where the others are."""
+    """Make the files of a node that is to join: its own key, a certificate, and where the others are."""
     pattern = cluster["node0"]
     folder = cluster.folder / name
     assert ask("pki", "csr", name, folder / "tls").returncode == 0
@@ -33,7 +33,6 @@ def new_node(cluster: Cluster, name: str) -> NodeProcess:
     )
     assert issued.returncode == 0, issued
     shutil.copy(cluster.folder / "ca" / "ca.pem", folder / "tls" / "ca.pem")
-    shutil.copy(pattern.folder / "consensus.secret", folder / "consensus.secret")
     base = max(member.mesh_port for member in pattern.config.cluster.members.values()) + PORTS_PER_NODE
     members = {**pattern.config.cluster.members, name: Member("127.0.0.1", base, base + 1)}
     config = msgspec.structs.replace(
@@ -44,7 +43,6 @@ def new_node(cluster: Cluster, name: str) -> NodeProcess:
             ca=Path("tls/ca.pem"),
             certificate=Path("tls/node.pem"),
             private_key=Path("tls/node.key"),
-            consensus_secret=Path("consensus.secret"),
         ),
         state=Path("state"),
         operator=msgspec.structs.replace(pattern.config.operator, port=base + 2),

@@ -22,9 +22,12 @@ PATIENT = Consensus(engine="raftos", heartbeat_interval_s=0.2, election_timeout_
 @pytest.mark.skipif(
     not (UPSTREAM / "raftos").is_dir(), reason=f"raftos is not installed in {UPSTREAM}; make test does it"
 )
-def test_elects_and_commits_a_round(make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_elects_and_commits_a_round(make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PYTHONPATH", str(UPSTREAM))
-    cluster = make_cluster(plan(3, consensus=PATIENT))
+    secret = tmp_path / "raftos.secret"
+    secret.write_bytes(bytes(range(32)))
+    secret.chmod(0o600)
+    cluster = make_cluster(plan(3, consensus=msgspec.structs.replace(PATIENT, raftos_secret=secret)))
     cluster.start()
     leader = cluster.wait_leader()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
@@ -46,7 +49,7 @@ def test_elects_and_commits_a_round(make_cluster: MakeCluster, monkeypatch: pyte
 def test_says_what_to_install(command: str, tmp_path: Path) -> None:
     (file,) = create_cluster(tmp_path / "cluster", plan(1))
     node = NodeProcess(file)
-    node.change(consensus=msgspec.structs.replace(node.config.consensus, engine="raftos"))
+    node.change(consensus=msgspec.structs.replace(node.config.consensus, engine="raftos", raftos_secret=node.file))
     ran = subprocess.run(cli(command, "--config", file), capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 1, ran
     assert ran.stderr == (

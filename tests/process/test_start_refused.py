@@ -112,13 +112,6 @@ def test_missing_configuration(node: NodeProcess) -> None:
     assert refusal(node) == f"{node.file}: can't be read (No such file or directory); give the file with --config"
 
 
-def test_short_secret(node: NodeProcess) -> None:
-    secret = node.config.identity.consensus_secret
-    secret.write_bytes(b"short")
-    said = refusal(node)
-    assert said.startswith(f"{secret}: has 5 bytes, and identity.consensus_secret must have 32")
-
-
 def test_state_folder_that_is_a_file(node: NodeProcess) -> None:
     """As root no mode forbids writing; a file in the folder's place does, for everybody."""
     node.config.state.rmdir()

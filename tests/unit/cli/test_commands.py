@@ -131,14 +131,14 @@ def test_a_new_cluster_can_start(node: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["tls/node.key", "consensus.secret"])
+@pytest.mark.parametrize("name", ["tls/node.key"])
 def test_a_secret_that_others_can_read_is_refused(node: Path, name: str) -> None:
     (node / name).chmod(0o644)
     sentence = _sentence(_check(node))
     assert sentence == f"{node / name}: others than its owner may read this secret; run: chmod 600 {node / name}"
 
 
-@pytest.mark.parametrize("name", ["tls/ca.pem", "tls/node.pem", "tls/node.key", "consensus.secret"])
+@pytest.mark.parametrize("name", ["tls/ca.pem", "tls/node.pem", "tls/node.key"])
 def test_a_missing_file_is_named(node: Path, name: str) -> None:
     (node / name).unlink()
     assert str(node / name) in _sentence(_check(node))
@@ -167,12 +167,6 @@ def test_another_nodes_certificate_is_refused(node: Path) -> None:
 def test_a_key_of_another_pair_is_refused(node: Path) -> None:
     (node / "tls" / "node.key").write_bytes((node.parent / "node1" / "tls" / "node.key").read_bytes())
     assert "does not belong to the certificate" in _sentence(_check(node))
-
-
-@pytest.mark.parametrize("secret", [b"", b"x" * 31, b"x" * 33])
-def test_a_secret_of_another_size_is_refused(node: Path, secret: bytes) -> None:
-    (node / "consensus.secret").write_bytes(secret)
-    assert f"has {len(secret)} bytes" in _sentence(_check(node))
 
 
 def test_a_state_folder_that_is_a_file_is_refused(node: Path) -> None:

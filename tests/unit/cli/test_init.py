@@ -12,7 +12,6 @@ from appliance.node.cluster import ClusterPlan, create_cluster
 from appliance.node.config import load
 from appliance.node.template import render
 from appliance.pki.identity import NodeIdentity
-from appliance.storage.guarded import read_guarded
 from appliance.words.settings import Aggregation, Data, Rounds, Training
 
 
@@ -34,7 +33,6 @@ def test_every_node_of_a_new_cluster_is_ready(tmp_path: Path, nodes: int) -> Non
     assert result.exit_code == 0, result.output
     assert f"--config {tmp_path}/fresh/c/node0/node.toml" in result.output
     configs = [load(tmp_path / "fresh" / "c" / f"node{number}" / "node.toml") for number in range(nodes)]
-    secrets = set()
     for number, config in enumerate(configs):
         assert config.node == f"node{number}"
         assert config.cluster == configs[0].cluster
@@ -43,16 +41,13 @@ def test_every_node_of_a_new_cluster_is_ready(tmp_path: Path, nodes: int) -> Non
         assert (config.data.source, config.data.shard, config.data.shards) == ("digits", number, nodes)
         assert config.state.is_dir()
         NodeIdentity.load(config.identity, config.node)
-        secrets.add(read_guarded(config.identity.consensus_secret))
-    assert len(secrets) == 1
-    assert len(secrets.pop()) == 32
 
 
 def test_only_the_owner_can_read_what_is_secret(tmp_path: Path) -> None:
     _init(tmp_path / "c", "--nodes", 2)
-    secret = {"ca.key", "node.key", "consensus.secret"}
+    secret = {"ca.key", "node.key"}
     found = [path for path in (tmp_path / "c").rglob("*") if path.name in secret]
-    assert len(found) == 5
+    assert len(found) == 3
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in found)
     assert stat.S_IMODE((tmp_path / "c" / "node0" / "state").stat().st_mode) == 0o700
 

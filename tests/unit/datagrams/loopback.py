@@ -15,8 +15,7 @@ from appliance.datagrams.driver import COMPACT_AFTER, ConsensusDriver
 from appliance.words.clock import system_clock
 from appliance.words.ids import NodeName, Term
 from appliance.words.settings import Cluster, Consensus, Member
-
-SECRET = bytes(range(32))
+from tests.fixed_keys import SECRET, FixedKeys
 
 
 def free_cluster(size: int) -> Cluster:
@@ -62,13 +61,13 @@ class Node:
             cluster=cluster,
             settings=Consensus(),
             folder=folder / name,
-            secret=secret,
             random=random.Random(name),
             clock=system_clock,
             application=self,
             compact_after=compact_after,
             joins=joins,
         )
+        self._keys = FixedKeys(name, self.driver.set_secret, secret)
 
     def on_role(self, role: Role, term: Term, leader: NodeName | None) -> None:
         self.roles.append((role, term, leader))
@@ -78,6 +77,7 @@ class Node:
 
     def on_members(self, members: Mapping[NodeName, Member]) -> None:
         self.members = frozenset(members)
+        self._keys.on_members(members)
 
     def snapshot(self) -> bytes:
         return msgspec.msgpack.encode(self.data)

@@ -1,7 +1,5 @@
 """Sealed datagrams: opened by the one they are for; everything else is refused with its class."""
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,8 +18,6 @@ from appliance.datagrams.sealing import (
     parse,
     tag_of,
 )
-from appliance.datagrams.secret import read_secret
-from appliance.words.errors import OperatorError
 from appliance.words.ids import Monotonic
 
 SECRET = bytes(range(32))
@@ -61,17 +57,17 @@ def test_every_flipped_bit_and_every_cut_is_refused() -> None:
     for bit in range(8 * len(datagram)):
         flipped = bytearray(datagram)
         flipped[bit // 8] ^= 1 << bit % 8
-        assert refusal(b, bytes(flipped)) in {Refusal.GARBAGE, Refusal.WRONG_SECRET}
+        assert refusal(b, bytes(flipped)) in {Refusal.GARBAGE, Refusal.WRONG_KEY}
     for length in range(len(datagram)):
-        assert refusal(b, datagram[:length]) in {Refusal.GARBAGE, Refusal.WRONG_SECRET}
-    assert refusal(b, datagram + b"x") is Refusal.WRONG_SECRET
+        assert refusal(b, datagram[:length]) in {Refusal.GARBAGE, Refusal.WRONG_KEY}
+    assert refusal(b, datagram + b"x") is Refusal.WRONG_KEY
     assert refusal(b, cipher("a", "b").seal(HEADER, bytes(CONTENT_LIMIT)) + b"x") is Refusal.GARBAGE
 
 
 def test_other_keys_are_refused() -> None:
     b = cipher("a", "b")
     for other in (cipher("a", "c"), cipher("b", "a"), cipher("a", "b", bytes(32)), cipher("a", "b", cluster="other")):
-        assert refusal(b, other.seal(HEADER, b"x")) is Refusal.WRONG_SECRET
+        assert refusal(b, other.seal(HEADER, b"x")) is Refusal.WRONG_KEY
     with pytest.raises(ValueError, match="32"):
         cipher("a", "b", secret=b"short")
 
@@ -90,21 +86,6 @@ def test_a_hello_has_no_token_and_everything_else_has_one() -> None:
 def test_rubbish_is_refused_and_raises_nothing_else(datagram: bytes) -> None:
     with pytest.raises(RefusedError):
         cipher("a", "b").open(*parse(datagram))
-
-
-def test_the_secret_is_32_bytes_that_nobody_else_may_read(tmp_path: Path) -> None:
-    path = tmp_path / "secret"
-    with pytest.raises(OperatorError, match="is missing"):
-        read_secret(path)
-    path.write_bytes(b"short")
-    path.chmod(0o600)
-    with pytest.raises(OperatorError, match=r"has 5 bytes, and identity\.consensus_secret must have 32"):
-        read_secret(path)
-    path.write_bytes(SECRET)
-    assert read_secret(path) == SECRET
-    path.chmod(0o644)
-    with pytest.raises(OperatorError, match="chmod 600"):
-        read_secret(path)
 
 
 def test_a_forgotten_peer_is_down_until_it_is_heard_again() -> None:

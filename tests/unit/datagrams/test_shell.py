@@ -9,13 +9,15 @@ from collections.abc import AsyncIterator
 import pytest
 
 from appliance.datagrams.association import Association
+from appliance.datagrams.pair import FORMER_KEPT_S
 from appliance.datagrams.sealing import Refusal, parse
 from appliance.datagrams.shell import LOG_EVERY, Datagrams, OnMessage
 from appliance.words.clock import system_clock
 from appliance.words.errors import OperatorError
 from appliance.words.ids import Monotonic, NodeName
 from appliance.words.settings import Cluster, Member
-from tests.unit.datagrams.loopback import SECRET, free_cluster, until
+from tests.fixed_keys import SECRET
+from tests.unit.datagrams.loopback import free_cluster, until
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -30,7 +32,6 @@ class Receiver:
         self.datagrams = Datagrams(
             cluster=cluster,
             me="node0",
-            secret=SECRET,
             random=secrets.token_bytes,
             on_message=lambda sender, content: self.came.append((sender, content)),
             clock=lambda: Monotonic(self.now),
@@ -41,6 +42,8 @@ class Receiver:
 async def receiver() -> AsyncIterator[Receiver]:
     receiver = Receiver(free_cluster(2))
     async with receiver.datagrams:
+        receiver.datagrams.set_secret("node1", SECRET)
+        receiver.now += FORMER_KEPT_S
         yield receiver
 
 
@@ -112,7 +115,7 @@ async def test_what_is_refused_is_counted_by_reason(receiver: Receiver) -> None:
     assert receiver.datagrams.refused == {
         (None, Refusal.GARBAGE): 3,
         (None, Refusal.UNKNOWN_SENDER): 1,
-        ("node1", Refusal.WRONG_SECRET): 1,
+        ("node1", Refusal.WRONG_KEY): 1,
         ("node1", Refusal.REPLAY): 1,
     }
 
@@ -126,6 +129,7 @@ async def test_a_recording_is_worth_nothing_after_a_restart(
         await receiver.datagrams.__aexit__(None, None, None)
         again = Receiver(receiver.cluster)
         async with again.datagrams:
+            again.datagrams.set_secret("node1", SECRET)  # never so in a real node: each start agrees on another one
             peer.throw(recorded)
             await until(lambda: again.datagrams.refused.total() == 1)
             assert again.came == []
@@ -149,7 +153,7 @@ async def test_a_reason_is_told_once_a_minute(receiver: Receiver, caplog: pytest
         assert len(caplog.messages) == expected
         receiver.now += LOG_EVERY / 2
     assert caplog.messages[0] == (
-        "consensus datagrams from node1 (127.0.0.1) can't be opened: its cluster secret differs from ours"
+        "consensus datagrams from node1 (127.0.0.1) can't be opened with the key that was agreed with it"
     )
 
 
@@ -183,6 +187,7 @@ async def test_a_host_that_is_not_found_is_looked_up_again(
             return real("127.0.0.1" if host == "peer.invalid" else host, *rest, **named)  # type: ignore[arg-type]
 
         async with receiver.datagrams:
+            receiver.datagrams.set_secret("node1", SECRET)
             receiver.datagrams.send("node1", b"lost")
             assert "peer.invalid of node1 can't be found" in caplog.text
             stack.callback(monkeypatch.undo)
@@ -209,7 +214,6 @@ async def test_a_peer_that_moved_is_reached_at_its_new_address() -> None:
         return Datagrams(
             cluster=Cluster(name="test", members=members),
             me=me,
-            secret=SECRET,
             random=secrets.token_bytes,
             on_message=on_message,
             clock=system_clock,
@@ -217,9 +221,11 @@ async def test_a_peer_that_moved_is_reached_at_its_new_address() -> None:
 
     async with (
         datagrams("node0", before, lambda *_: None) as node0,
-        datagrams("node1", moved, lambda _, content: came.append(content)),
+        datagrams("node1", moved, lambda _, content: came.append(content)) as node1,
     ):
         node0.set_members(moved)
+        node0.set_secret("node1", SECRET)
+        node1.set_secret("node0", SECRET)
 
         def arrived() -> bool:
             node0.send("node1", b"found")

@@ -22,7 +22,6 @@ node2 = { host = "10.0.0.3" }
 ca = "ca.pem"
 certificate = "node.pem"
 private_key = "node.key"
-consensus_secret = "/etc/secret"
 """
 
 
@@ -45,7 +44,6 @@ def _refused(folder: Path, content: str) -> str:
 def test_a_whole_file_is_read_and_its_paths_resolved(tmp_path: Path) -> None:
     config = _load(tmp_path, 'state = "s"\n' + WHOLE + '[data]\nsource = "mnist"\npath = "mnist"\n')
     assert config.identity.ca == tmp_path / "ca.pem"
-    assert config.identity.consensus_secret == Path("/etc/secret")
     assert config.state == tmp_path / "s"
     assert config.data.path == tmp_path / "mnist"
     assert config.me.host == "10.0.0.2"

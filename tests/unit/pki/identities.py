@@ -20,5 +20,4 @@ def write_identity(folder: Path, authority: Authority, name: str, *, now: dateti
         ca=home / "ca.pem",
         certificate=home / "node.pem",
         private_key=home / "node.key",
-        consensus_secret=home / "consensus.secret",
     )
