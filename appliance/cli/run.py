@@ -31,7 +31,7 @@ def run(file: Path) -> None:
 
 async def _run(config: Config) -> None:
     # PyTorch takes a second to load: the other commands don't wait for it.
-    from appliance.node.node import run as run_node  # noqa: PLC0415
+    from appliance.node.wiring import run as run_node  # noqa: PLC0415
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

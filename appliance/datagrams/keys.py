@@ -40,6 +40,11 @@ class AgreedKeys:
             if peer not in self._agreements:
                 self._agreements[peer] = Agreement(cluster=self._cluster, me=self._me, peer=peer, random=self._random)
 
+    def forget(self, peer: NodeName) -> None:
+        """Have no secret with a peer any more, until it agrees on one anew: its certificate is revoked."""
+        if self._agreements.pop(peer, None) is not None:
+            self._install(peer, None)
+
     def tick(self, live: Collection[NodeName], now: Monotonic) -> None:
         """Time has passed: ask for what is missing, renew what is old, drop what is too old. ``live``: who is heard."""
         for peer, agreement in self._agreements.items():

@@ -38,6 +38,7 @@ class Connection(web.RequestHandler):
     Attributes:
         source: the caller's address, without its port.
         names: the DNS names in the caller's certificate; empty before it has shown one.
+        serial: its serial number.
         is_lost: it has ended, or was shown out.
     """
 
@@ -58,6 +59,7 @@ class Connection(web.RequestHandler):
         )
         self.source = source
         self.names: tuple[str, ...] = ()
+        self.serial = 0
         self.is_lost = False
         self._socket = channel
         self._channel: asyncio.Transport | None = None
@@ -86,6 +88,7 @@ class Connection(web.RequestHandler):
             return
         certificate: dict[str, Any] = transport.get_extra_info("peercert") or {}
         self.names = tuple(name for kind, name in certificate.get("subjectAltName", ()) if kind == "DNS")
+        self.serial = int(certificate.get("serialNumber", "0"), 16)
         super().connection_made(transport)
         self._keeper.proven(self)
 

@@ -83,10 +83,14 @@ class Link:
         """Queue an encoded message."""
         self._queue.put(message)
 
+    def set_tls(self, tls: ssl.SSLContext) -> None:
+        """Send the next message on a new connection, with these settings."""
+        self._tls = tls
+
     def open(self) -> None:
         """Begin to send; on the event loop."""
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=1, ssl=self._tls, keepalive_timeout=_KEEP_IDLE_S),
+            connector=aiohttp.TCPConnector(limit=1, keepalive_timeout=_KEEP_IDLE_S),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
@@ -138,7 +142,12 @@ class Link:
     async def _post(self, session: aiohttp.ClientSession, message: bytes) -> str:
         limits = aiohttp.ClientTimeout(total=time_allowed_s(len(message)), sock_connect=_CONNECT_S)
         async with session.post(
-            self._url, data=_Body(message), server_hostname=self._peer, timeout=limits, allow_redirects=False
+            self._url,
+            data=_Body(message),
+            ssl=self._tls,
+            server_hostname=self._peer,
+            timeout=limits,
+            allow_redirects=False,
         ) as answer:
             # A refusal of one message (400, 413) is a reachable peer's answer; the peer logs what was wrong with it.
             status = answer.status

@@ -84,6 +84,24 @@ class Mesh:
             link = self._links[peer] = Link(peer, members[peer], self._tls, self._max_message_bytes)
             link.open()
 
+    def set_identity(self, identity: NodeIdentity, revoked: Collection[int]) -> None:
+        """Use another certificate, or trust fewer ones, from now on.
+
+        Who called with one of the ``revoked`` is cut off at once. Other connections go on as they were made; this
+        node's own are made anew with its next messages.
+        """
+        self._identity = identity
+        self._tls = identity.client_context()
+        self._server.set_tls(identity.server_context())
+        for link in self._links.values():
+            link.set_tls(self._tls)
+        self._server.drop(revoked)
+
+    @property
+    def serials(self) -> dict[NodeName, int]:
+        """The serial numbers of the certificates with which the peers called last."""
+        return self._server.serials
+
     def _close(self, link: Link) -> None:
         task = asyncio.get_running_loop().create_task(link.close())
         self._closing.add(task)

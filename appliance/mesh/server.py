@@ -58,6 +58,7 @@ class Server:
         wants: see ``Wants``; None takes all.
 
     Attributes:
+        serials: of the certificate with which each member called last.
         held_back: for each member, how many of its messages had to wait, or were refused, for their number or size.
     """
 
@@ -81,6 +82,7 @@ class Server:
         self._http: web.Server | None = None
         self._door: Door | None = None
         self.held_back: Counter[NodeName] = Counter()
+        self.serials: dict[NodeName, int] = {}
 
     # --- its life ----------------------------------------------------------------------------------------------------
 
@@ -106,6 +108,12 @@ class Server:
         """Use these settings for each new connection."""
         if self._door is not None:
             self._door.tls = tls
+
+    def drop(self, serials: Collection[int]) -> None:
+        """End the connections that were made with these certificates."""
+        for connection in list(self._connections):
+            if connection.serial in serials:
+                connection.drop()
 
     def set_members(self, members: Collection[NodeName]) -> None:
         """Take messages from these from now on, and from nobody else."""
@@ -133,6 +141,7 @@ class Server:
         if peer is None or self._door is None:
             return
         self._door.release(connection)
+        self.serials[peer] = connection.serial
         for oldest in self._connections.enter(connection, peer):
             self._complaints.say(peer, "has too many connections; the oldest is closed")
             oldest.drop()

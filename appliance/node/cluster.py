@@ -1,6 +1,6 @@
 """A ready cluster on disk: authority, and for each node its configuration, identity and state folder.
 
-    DIR/ca/ca.pem, ca.key
+    DIR/ca/ca.pem, ca.key, issued/
     DIR/node0/node.toml, tls/ca.pem, tls/node.pem, tls/node.key, state/
 
 It is built in a hidden folder beside DIR and renamed at the end: DIR is whole or is not there.
@@ -18,6 +18,7 @@ from msgspec import Struct
 from appliance.node import config, template
 from appliance.node.config import Config
 from appliance.pki.authority import Authority, certificate_pem, key_pem, new_key
+from appliance.pki.registry import Registry
 from appliance.storage.files import fsync_folder, write_atomically
 from appliance.words.errors import OperatorError
 from appliance.words.ids import NodeName
@@ -126,6 +127,7 @@ def _build(draft: Path, plan: ClusterPlan) -> None:
     home = _folder(draft / "ca")
     write_atomically(home / "ca.key", key_pem(authority.key), _PRIVATE)
     write_atomically(home / "ca.pem", ca, _PUBLIC)
+    registry = Registry(home, authority)
     members = _members(plan)
     for number, (node, member) in enumerate(members.items()):
         home = _folder(draft / node)
@@ -134,9 +136,9 @@ def _build(draft: Path, plan: ClusterPlan) -> None:
         key = new_key()
         write_atomically(tls / "ca.pem", ca, _PUBLIC)
         write_atomically(tls / "node.key", key_pem(key), _PRIVATE)
-        write_atomically(
-            tls / "node.pem", certificate_pem(authority.issue(node, key.public_key(), host=member.host)), _PUBLIC
-        )
+        certificate = authority.issue(node, key.public_key(), host=member.host)
+        registry.record(certificate)
+        write_atomically(tls / "node.pem", certificate_pem(certificate), _PUBLIC)
         file = home / "node.toml"
         write_atomically(file, template.render(_config(plan, members, node, number)).encode(), _PUBLIC)
         config.load(file)

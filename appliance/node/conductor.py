@@ -22,7 +22,7 @@ from appliance.node.participating import Participating
 from appliance.node.shells import Shells
 from appliance.rounds import actions as do
 from appliance.rounds.participant import short
-from appliance.words.errors import RemoteError
+from appliance.words.errors import RemoteError, StateError
 from appliance.words.ids import Monotonic, NodeName, Term
 from appliance.words.messages import (
     DatagramKeyAnswer,
@@ -35,6 +35,7 @@ from appliance.words.messages import (
     ModelWanted,
     Participation,
     ResignWanted,
+    Revocations,
     Sealed,
     Signed,
     SnapshotReply,
@@ -175,6 +176,8 @@ class Conductor:
                 self._on_model_wanted(peer, message)
             case SnapshotWanted() | SnapshotReply() | DatagramKeyWanted() | DatagramKeyOffer() | DatagramKeyAnswer():
                 self._tell_consensus(peer, message)
+            case Revocations():
+                self._take_list(message)
             case ResignWanted():
                 if message.term == self._core.term:
                     log.info("%s asks this node to resign", peer)
@@ -194,6 +197,12 @@ class Conductor:
             case TokenWanted():
                 return aggregator.token_wanted(peer, message, now)
 
+    def _take_list(self, message: Revocations) -> None:
+        try:
+            self._shells.credentials.take_list(message.content)
+        except StateError as error:
+            self._errands.failed("state", error)
+
     def _tell_consensus(self, peer: NodeName, message: SnapshotWanted | SnapshotReply | KeyMessage) -> None:
         match message:
             case SnapshotWanted():
@@ -208,6 +217,8 @@ class Conductor:
     def tick(self) -> None:
         """Time has passed; also takes in which peers are live."""
         now, live = self._now(), self._shells.consensus.live_peers()
+        if self._shells.credentials.tick(now):
+            self._shells.mesh.broadcast(Revocations(self._shells.credentials.revoked.der))
         self._shells.keys.set_peers(self._shells.mesh.peers)
         self._shells.keys.tick(live, now)
         self._do(self._core.aggregator.live_changed(live, now))

@@ -159,7 +159,7 @@ class Leading:
 
     def _send_signed(self, action: do.Say, body: bytes) -> None:
         payload = encode(action.statement)
-        identity = self._shells.identity
+        identity = self._shells.credentials.identity
         signed = Signed(payload, identity.certificate_der, identity.sign(payload), body)
         if action.to is None:
             self._shells.mesh.broadcast(signed)

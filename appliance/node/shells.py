@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from appliance.datagrams.keys import AgreedKeys
 from appliance.mesh.mesh import Mesh
 from appliance.node.aggregator_work import AggregatorWork
+from appliance.node.credentials import Credentials
 from appliance.node.engine import ConsensusEngine
 from appliance.node.participant_work import ParticipantWork
 from appliance.node.worker import Worker
-from appliance.pki.identity import NodeIdentity
 from appliance.pki.statements import StatementVerifier
 from appliance.storage.models import ModelStore
 from appliance.words.clock import Clock
@@ -21,7 +21,7 @@ class Shells:
     consensus: ConsensusEngine
     keys: AgreedKeys
     mesh: Mesh
-    identity: NodeIdentity
+    credentials: Credentials
     verifier: StatementVerifier
     models: ModelStore
     participant: Worker

@@ -102,6 +102,7 @@ def status_of(
     now: Monotonic,
     started: Monotonic,
     expires_at: datetime,
+    authority_expires_at: datetime,
     turns: Mapping[NodeName, int],
     reply_keys_ready: int,
     progress: float,
@@ -130,13 +131,16 @@ def status_of(
         waiting=[view(who, wait, now) for who, wait in waits(core, peers, now)],
         turns=dict(turns),
         reply_keys_ready=reply_keys_ready,
-        certificate=CertificateView(
-            expires_at.timestamp(), round((expires_at - datetime.now(UTC)).total_seconds() / SECONDS_A_DAY, 1)
-        ),
+        certificate=_certificate(expires_at, authority_expires_at),
         uptime_s=now - started,
         network=network,
         faults=[f"{area}: {text}" for area, text in sorted(faults.items())],
     )
+
+
+def _certificate(expires_at: datetime, authority_expires_at: datetime) -> CertificateView:
+    left = (expires_at - datetime.now(UTC)).total_seconds() / SECONDS_A_DAY
+    return CertificateView(expires_at.timestamp(), round(left, 1), authority_expires_at.timestamp())
 
 
 def _round(core: NodeCore) -> int:

@@ -54,6 +54,10 @@ class NodeApi:
         """Ask this node, which must lead, to let a node leave."""
         self._ask("DELETE", f"/v1/members/{urllib.parse.quote(node, safe='')}")
 
+    def revoke(self, content: bytes) -> None:
+        """Give the node a revocation list."""
+        self._ask("POST", "/v1/revocations", content)
+
     def _ask(self, method: str, path: str, content: bytes | None = None) -> None:
         code, body = self._request(method, path, content)
         if code != http.client.ACCEPTED:

@@ -26,6 +26,10 @@ class _StatusCollector(Collector):
             "reply_keys_ready": ("RSA keys made ahead", float(status.reply_keys_ready)),
             "uptime_seconds": ("Since the node started", status.uptime_s),
             "certificate_expires_timestamp_seconds": ("When the certificate expires", status.certificate.expires_at),
+            "authority_expires_timestamp_seconds": (
+                "When the authority's does",
+                status.certificate.authority_expires_at,
+            ),
         }
         if status.period_left_s is not None:
             single["period_left_seconds"] = ("Until this leader resigns", status.period_left_s)

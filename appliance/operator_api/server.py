@@ -16,6 +16,7 @@ from appliance.words.errors import OperatorError
 from appliance.words.settings import Operator
 
 _BODY_LIMIT = 4096
+_LIST_LIMIT = 128 * 1024
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -88,6 +89,13 @@ def _application(host: str, node: Operated) -> web.Application:
     async def remove_member(request: web.Request) -> web.Response:
         return await _done(node.remove_member(request.match_info["node"]))
 
+    async def revoke(request: web.Request) -> web.Response:
+        try:
+            node.revoke(await request.clone(client_max_size=_LIST_LIMIT).read())
+        except OperatorError as error:
+            return web.Response(status=409, text=f"{error}\n")
+        return web.Response(status=202)
+
     application.add_routes(
         [
             web.get("/v1/status", status),
@@ -98,6 +106,7 @@ def _application(host: str, node: Operated) -> web.Application:
             web.get("/v1/members", members),
             web.post("/v1/members", add_member),
             web.delete("/v1/members/{node}", remove_member),
+            web.post("/v1/revocations", revoke),
             web.get("/healthz", healthz),
             web.get("/metrics", metrics),
         ]

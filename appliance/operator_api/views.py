@@ -37,10 +37,11 @@ class UpdateView(Struct, frozen=True):
 
 
 class CertificateView(Struct, frozen=True):
-    """How long this node's certificate is good for."""
+    """How long this node's certificate is good for, and the authority's."""
 
     expires_at: float
     expires_in_days: float
+    authority_expires_at: float
 
 
 class NetworkView(Struct, frozen=True):
@@ -135,6 +136,9 @@ class Operated(Protocol):
 
     def resign(self) -> str | None:
         """Ask the leader to hand over; return why that can't be asked, or None."""
+
+    def revoke(self, content: bytes) -> None:
+        """Take in the authority's newest revocation list. Raises OperatorError."""
 
     def members(self) -> MembersView:
         """Return the nodes of the cluster, as far as this node knows that to be committed."""

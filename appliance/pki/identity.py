@@ -1,7 +1,7 @@
 """A node's identity: its certificate, its private key and the authority that it trusts; checked when it is loaded."""
 
 import ssl
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
@@ -11,7 +11,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from appliance.pki.certificates import MALFORMED, is_issued_by, node_name_of
+from appliance.pki.revocations import RevocationList
 from appliance.pki.statements import signed_content
+from appliance.storage.files import write_atomically
 from appliance.storage.guarded import read_file, read_guarded
 from appliance.words.errors import OperatorError
 from appliance.words.ids import NodeName
@@ -22,12 +24,21 @@ class NodeIdentity:
     """What a node proves who it is with. Make one with ``load``, which refuses files that peers would refuse."""
 
     def __init__(
-        self, files: Identity, ca: x509.Certificate, certificate: x509.Certificate, key: EllipticCurvePrivateKey
+        self,
+        files: Identity,
+        node: NodeName,
+        ca: x509.Certificate,
+        certificate: x509.Certificate,
+        key: EllipticCurvePrivateKey,
     ) -> None:
+        self.node = node
         self.ca = ca
         self.certificate_der = certificate.public_bytes(Encoding.DER)
         self.expires_at = certificate.not_valid_after_utc
         """When peers stop accepting the certificate; aware, UTC."""
+        self.serial = certificate.serial_number
+        self._trusted = files.ca
+        self._checks_lists = False
         self._files = files
         self._key = key
 
@@ -61,11 +72,33 @@ class NodeIdentity:
             )
         for file, holder in ((files.ca, ca), (place, certificate)):
             _check_time(file, holder, now)
-        return cls(files, ca, certificate, key)
+        return cls(files, node, ca, certificate, key)
 
     def sign(self, payload: bytes) -> bytes:
         """Return this node's signature over an encoded statement (ECDSA P-256, SHA-256; docs/protocol.md)."""
         return self._key.sign(signed_content(payload), ECDSA(SHA256()))
+
+    def days_left(self, now: datetime | None = None) -> list[tuple[str, Path, float]]:
+        """Return for this node's certificate and the authority's: whose, its file, and for how many days it is good."""
+        now = now or datetime.now(UTC)
+        ends = (
+            ("this node's", self._files.certificate, self.expires_at),
+            ("the authority's", self._files.ca, self.ca_end),
+        )
+        return [(whose, path, (end - now) / timedelta(days=1)) for whose, path, end in ends]
+
+    @property
+    def ca_end(self) -> datetime:
+        """When the authority's certificate expires; aware, UTC."""
+        return self.ca.not_valid_after_utc
+
+    def distrust(self, revoked: RevocationList, path: Path) -> None:
+        """Refuse the certificates of a list in all TLS settings that are made from now on.
+
+        TLS reads authority and list from one file, which is written to ``path``. Raises StateError.
+        """
+        write_atomically(path, read_file(self._files.ca) + revoked.pem, 0o644)
+        self._trusted, self._checks_lists = path, True
 
     def server_context(self) -> ssl.SSLContext:
         """Return the TLS settings of the mesh's listening side: TLS 1.3, and only for members' certificates."""
@@ -81,7 +114,9 @@ class NodeIdentity:
 
     def _equip(self, context: ssl.SSLContext) -> ssl.SSLContext:
         context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.load_verify_locations(cafile=self._files.ca)
+        context.load_verify_locations(cafile=self._trusted)
+        if self._checks_lists:
+            context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
         context.load_cert_chain(self._files.certificate, self._files.private_key)
         return context
 

@@ -49,7 +49,13 @@ class StatementVerifier:
         self._cluster = cluster
         self._members = frozenset(members)
         self._clock = clock
+        self._revoked: frozenset[int] = frozenset()
         self._known: OrderedDict[bytes, tuple[NodeName, x509.Certificate]] = OrderedDict()
+
+    def set_revoked(self, serials: frozenset[int]) -> None:
+        """Believe no certificate with one of these serial numbers."""
+        self._revoked = serials
+        self._known.clear()
 
     def set_members(self, members: Iterable[NodeName]) -> None:
         """Believe these from now on, and nobody else."""
@@ -87,6 +93,8 @@ class StatementVerifier:
             certificate = x509.load_der_x509_certificate(der)
         except MALFORMED:
             raise RemoteError("statement: its certificate is not one in DER") from None
+        if certificate.serial_number in self._revoked:
+            raise RemoteError("statement: its certificate is revoked")
         name = node_name_of(certificate) if is_issued_by(certificate, self._ca) else None
         if name is None or name not in self._members:
             raise RemoteError("statement: its certificate is not a member's, issued by this cluster's authority")

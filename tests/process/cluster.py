@@ -186,6 +186,11 @@ class NodeProcess:
         """Return when it logged lines with this sentence."""
         return [datetime.fromisoformat(line[:TIME_LENGTH]) for line in self.log().splitlines() if sentence in line]
 
+    def peer_is(self, peer: NodeName, state: str) -> bool:
+        """Tell whether its status shows a peer as up, or as down."""
+        status = self.status()
+        return status is not None and status.peers.get(peer) == state
+
     def waits_for(self, who: str, beginning: str) -> bool:
         """Tell whether its status shows such a wait now."""
         status = self.status()

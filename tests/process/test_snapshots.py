@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from appliance.datagrams.driver import ConsensusDriver
-from appliance.node import node
+from appliance.node import wiring
 from appliance.node.cluster import create_cluster
 from appliance.words.errors import OperatorError
 from appliance.words.models import GlobalModel
@@ -28,7 +28,7 @@ WITHIN_S = 90.0
 async def running(nodes: list[NodeProcess]) -> AsyncIterator[None]:
     """Run whole nodes on this loop, and stop them as SIGTERM would."""
     stops = [asyncio.Event() for _ in nodes]
-    tasks = [asyncio.create_task(node.run(each.config, stop)) for each, stop in zip(nodes, stops, strict=True)]
+    tasks = [asyncio.create_task(wiring.run(each.config, stop)) for each, stop in zip(nodes, stops, strict=True)]
     try:
         yield
     finally:
@@ -54,7 +54,7 @@ async def test_a_snapshot_travels_over_the_mesh(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "appliance.node.conductor")
-    monkeypatch.setattr(node, "ConsensusDriver", functools.partial(ConsensusDriver, compact_after=COMPACT_AFTER))
+    monkeypatch.setattr(wiring, "ConsensusDriver", functools.partial(ConsensusDriver, compact_after=COMPACT_AFTER))
     first, second, away = (NodeProcess(file) for file in create_cluster(tmp_path / "cluster", plan(3)))
     async with running([first, second]):
         async with running([away]):

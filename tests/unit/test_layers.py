@@ -51,6 +51,7 @@ MAY = {
 NEIGHBOURS = {
     # Whole files, durable and atomic: the one way to write, so that no shell invents a second one (invariant 9).
     ("training", "storage.files"),
+    ("pki", "storage.files"),
     # Secrets are read by one function, which refuses a file that others may read too.
     ("datagrams", "storage.guarded"),
     ("pki", "storage.guarded"),

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from appliance.node.node import stop_on_bugs
+from appliance.node.wiring import stop_on_bugs
 from appliance.words.clock import system_clock
 
 

@@ -31,6 +31,7 @@ def _status(core: NodeCore, peers: PeerWatch, **changes: object) -> Status:
         now=_at(10.0),
         started=START,
         expires_at=datetime.now(UTC) + timedelta(days=30),
+        authority_expires_at=datetime.now(UTC) + timedelta(days=300),
         turns={"node1": 2},
         reply_keys_ready=8,
         progress=0.5,

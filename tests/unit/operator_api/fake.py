@@ -48,7 +48,7 @@ STATUS = Status(
     ],
     turns={"node0": 2, "node1": 1},
     reply_keys_ready=8,
-    certificate=CertificateView(1.9e9, 700.5),
+    certificate=CertificateView(1.9e9, 700.5, 2.1e9),
     uptime_s=12.5,
     network=NetworkView({"node2": "Connection refused"}, {"node1": 0, "node2": 7}, {"node1": 2, "strangers": 1}),
     faults=[],
@@ -78,6 +78,7 @@ class FakeNode:
         self.asked_to_resign = 0
         self.membership = MembersView({"node0": Member("10.0.0.1")}, {"node1": Member("10.0.0.2", 7010, 7011)})
         self.member_problem = ""
+        self.given: list[bytes] = []
 
     def status(self) -> Status:
         return self.state
@@ -100,6 +101,11 @@ class FakeNode:
 
     def members(self) -> MembersView:
         return self.membership
+
+    def revoke(self, content: bytes) -> None:
+        self.given.append(content)
+        if self.member_problem:
+            raise OperatorError(self.member_problem)
 
     async def add_member(self, new: NewMember) -> None:
         if self.member_problem:
