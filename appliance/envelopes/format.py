@@ -5,7 +5,7 @@ Offsets in bytes, integers big-endian::
     0   4  magic "p2pE"
     4   1  format version, 1
     5   1  kind: 1 to the leader, 2 to a participant, 3 candidate
-    6   2  length W of the wrapped content key: 256, 384 or 512; 0 for a candidate
+    6   2  length W of the wrapped content key: 256, 384 or 512, or 1088 more in the hybrid suite; 0 for a candidate
     8   8  term, below 2**62
     16  8  round, below 2**62
     24 32  key id
@@ -24,8 +24,11 @@ MAGIC = b"p2pE"
 FORMAT_VERSION = 1
 KEY_ID_BYTES = 32
 SALT_BYTES = 16
-WRAPPED_LENGTHS = (256, 384, 512)
-"""Of RSA-2048, RSA-3072 and RSA-4096."""
+KEM_BYTES = 1088
+"""Of an ML-KEM-768 ciphertext (FIPS 203, table 3)."""
+
+WRAPPED_LENGTHS = (256, 384, 512, 256 + KEM_BYTES, 384 + KEM_BYTES, 512 + KEM_BYTES)
+"""Of RSA-2048, RSA-3072 and RSA-4096; in the hybrid suite with an ML-KEM-768 ciphertext after it."""
 
 _FIXED = struct.Struct(f">4sBBHQQ{KEY_ID_BYTES}s{SALT_BYTES}s")
 _NUMBER_LIMIT = 2**62

@@ -1,68 +1,57 @@
-"""Seal and open envelopes: RSA-OAEP around a fresh content key, AES-256-GCM in chunks around the payload.
+"""Seal and open envelopes that lie in memory: a fresh content key, AES-256-GCM in chunks around the payload.
 
 The content key (for a candidate: the round key) never seals anything itself. HKDF makes from it, the envelope's salt
 and a label the key and the nonce prefix of this one stream, so that two envelopes never share a nonce even if they
 share a round key. The whole header is authenticated with every chunk: an envelope for one term, round or key can't be
-passed off as one for another.
+passed off as one for another. ``streaming`` does the same for what is too large for memory.
 """
 
 import io
 import os
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.padding import MGF1, OAEP
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
 from appliance.envelopes import stream
 from appliance.envelopes.format import SALT_BYTES, Content, Header, Kind, format_header, parse_header
-from appliance.envelopes.keys import ROUND_KEY_BYTES, key_id_of, public_der, round_key_id
+from appliance.envelopes.keys import ROUND_KEY_BYTES, PrivateKey, RecipientKey, round_key_id
+from appliance.envelopes.wrapping import unwrap, wrap
 from appliance.words.errors import RemoteError
 from appliance.words.ids import Round, Term
-
-CONTENT_KEY_BYTES = 32
-_OAEP_LABEL = b"p2pfl-node/content-key/1"
-_STREAM_LABEL = b"p2pfl-node/stream/1"
-_OAEP = OAEP(mgf=MGF1(hashes.SHA256()), algorithm=hashes.SHA256(), label=_OAEP_LABEL)
 
 read_header = parse_header
 """Read an envelope's header, which costs microseconds; nothing in it is authentic before the envelope is opened."""
 
 
-def seal(payload: Content, recipient: RSAPublicKey, *, kind: Kind, term: Term, round: Round) -> bytes:  # noqa: A002 - the word of design.md
+def seal(payload: Content, recipient: RecipientKey, *, kind: Kind, term: Term, round: Round) -> bytes:  # noqa: A002 - the word of design.md
     """Return an envelope that only the holder of the recipient's private key can open.
 
     Args:
         kind: TO_LEADER or TO_PARTICIPANT.
     """
-    content_key = os.urandom(CONTENT_KEY_BYTES)
-    header = Header(
-        kind=kind,
-        term=term,
-        round=round,
-        key_id=key_id_of(public_der(recipient)),
-        salt=os.urandom(SALT_BYTES),
-        wrapped=recipient.encrypt(content_key, _OAEP),
-    )
+    content_key, header = new_header(recipient, kind=kind, term=term, round_=round)
     return seal_content(payload, content_key, header)
 
 
-def open_envelope(envelope: Content, private_key: RSAPrivateKey) -> bytes:
+def new_header(recipient: RecipientKey, *, kind: Kind, term: Term, round_: Round) -> tuple[bytes, Header]:
+    """Return a fresh content key, and the header that carries it to the recipient."""
+    content_key, wrapped = wrap(recipient)
+    salt = os.urandom(SALT_BYTES)
+    return content_key, Header(kind=kind, term=term, round=round_, key_id=recipient.id, salt=salt, wrapped=wrapped)
+
+
+def open_envelope(envelope: Content, private_key: PrivateKey) -> bytes:
     """Return the payload of an envelope that is sealed to this key.
 
     Raises:
         RemoteError: it is for another key, or not one byte of it may be trusted.
     """
     header = parse_header(envelope)
-    if header.kind is Kind.CANDIDATE or header.key_id != key_id_of(public_der(private_key)):
+    return _open_content(envelope, content_key_of(header, private_key), header)
+
+
+def content_key_of(header: Header, private_key: PrivateKey) -> bytes:
+    """Return the content key that a header carries. Raises RemoteError if it is not for this key."""
+    if header.kind is Kind.CANDIDATE or header.key_id != private_key.recipient.id:
         raise RemoteError("envelope: is sealed to another key")
-    try:
-        content_key = private_key.decrypt(header.wrapped, _OAEP)
-    except ValueError:
-        raise RemoteError("envelope: its wrapped key is not authentic") from None
-    if len(content_key) != CONTENT_KEY_BYTES:
-        raise RemoteError("envelope: its content key has a wrong length")
-    return _open_content(envelope, content_key, header)
+    return unwrap(header.wrapped, private_key)
 
 
 def seal_under_key(payload: Content, key: bytes, *, term: Term, round: Round) -> bytes:  # noqa: A002
@@ -94,7 +83,7 @@ def seal_content(payload: Content, content_key: bytes, header: Header) -> bytes:
         header: its salt must be fresh.
     """
     head = format_header(header)
-    key, prefix = _stream_keys(content_key, header)
+    key, prefix = stream.stream_keys(content_key, header)
     buffer = _buffer(len(head) + stream.sealed_length(len(payload)))
     with buffer.getbuffer() as view:
         view[: len(head)] = head
@@ -103,20 +92,13 @@ def seal_content(payload: Content, content_key: bytes, header: Header) -> bytes:
 
 
 def _open_content(envelope: Content, content_key: bytes, header: Header) -> bytes:
-    key, prefix = _stream_keys(content_key, header)
+    key, prefix = stream.stream_keys(content_key, header)
     whole = memoryview(envelope)
     sealed = whole[header.size :]
     buffer = _buffer(stream.payload_length(len(sealed)))
     with buffer.getbuffer() as view:
         stream.open_into(key, prefix, sealed, bytes(whole[: header.size]), view)
     return buffer.getvalue()
-
-
-def _stream_keys(content_key: bytes, header: Header) -> tuple[bytes, bytes]:
-    """Return the stream's AES key and nonce prefix."""
-    length = CONTENT_KEY_BYTES + stream.PREFIX_BYTES
-    derived = HKDF(algorithm=hashes.SHA256(), length=length, salt=header.salt, info=_STREAM_LABEL).derive(content_key)
-    return derived[:CONTENT_KEY_BYTES], derived[CONTENT_KEY_BYTES:]
 
 
 def _buffer(length: int) -> io.BytesIO:

@@ -7,14 +7,18 @@ but the last is full; the last is not empty, except when it is the only one. Eac
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from appliance.envelopes.format import Content
+from appliance.envelopes.format import Content, Header
 from appliance.words.errors import RemoteError
 
 # Measured: from 128 KiB on, the per-chunk cost in Python is lost in the noise; and a chunk stays in a core's cache.
 CHUNK = 256 * 1024
 TAG = 16
+KEY_BYTES = 32
 PREFIX_BYTES = 7
+_STREAM_LABEL = b"p2pfl-node/stream/1"
 _SEALED_CHUNK = CHUNK + TAG
 _MOST_CHUNKS = 2**32
 
@@ -36,6 +40,45 @@ def payload_length(sealed: int) -> int:
     if length < 0 or (chunks > 1 and length <= (chunks - 1) * CHUNK) or chunks > _MOST_CHUNKS:
         raise RemoteError("envelope: cut short, or its last chunk is empty")
     return length
+
+
+class ChunkCipher:
+    """Seals or opens the chunks of one stream, in their order.
+
+    Args:
+        content_key: 32 bytes.
+        header, head: of the envelope, parsed and as bytes; authenticated with every chunk.
+    """
+
+    def __init__(self, content_key: bytes, header: Header, head: bytes) -> None:
+        key, self._prefix = stream_keys(content_key, header)
+        self._cipher = AESGCM(key)
+        self._head = head
+        self.number = 0
+
+    def seal(self, chunk: Content, *, last: bool) -> bytes:
+        """Return the next chunk, sealed."""
+        return self._cipher.encrypt(self._next_nonce(last=last), chunk, self._head)
+
+    def open(self, sealed: Content, *, last: bool) -> bytes:
+        """Return the next chunk, opened. Raises RemoteError if it is not authentic."""
+        try:
+            return self._cipher.decrypt(self._next_nonce(last=last), sealed, self._head)
+        except InvalidTag:
+            raise RemoteError("envelope: its content is not authentic") from None
+
+    def _next_nonce(self, *, last: bool) -> bytes:
+        if self.number >= _MOST_CHUNKS:
+            raise RemoteError("envelope: is longer than any can be")
+        self.number += 1
+        return _nonce(self._prefix, self.number - 1, last=last)
+
+
+def stream_keys(content_key: bytes, header: Header) -> tuple[bytes, bytes]:
+    """Return a stream's AES key (32 bytes) and nonce prefix (7 bytes)."""
+    length = KEY_BYTES + PREFIX_BYTES
+    derived = HKDF(algorithm=SHA256(), length=length, salt=header.salt, info=_STREAM_LABEL).derive(content_key)
+    return derived[:KEY_BYTES], derived[KEY_BYTES:]
 
 
 def seal_into(key: bytes, prefix: bytes, payload: memoryview, header: bytes, out: memoryview) -> None:

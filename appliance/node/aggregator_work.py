@@ -6,15 +6,13 @@ Everything here runs on that one thread, so it needs no lock; the keys and array
 import itertools
 from dataclasses import dataclass
 
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-
 from appliance.aggregation.strategies import strategy_for
 from appliance.aggregation.strategy import Strategy
 from appliance.aggregation.tensors import Arrays, parse, serialise
 from appliance.aggregation.validation import check_samples, parse_update
 from appliance.delivery.padding import unpad
 from appliance.envelopes.format import Kind
-from appliance.envelopes.keys import key_id_of, load_public, public_der
+from appliance.envelopes.keys import PrivateKey, RecipientKey, Suite, load_recipient, public_der
 from appliance.envelopes.pool import KeyPool
 from appliance.envelopes.seal import open_envelope, seal, seal_under_key
 from appliance.rounds.collected import OpenedUpdate
@@ -54,28 +52,36 @@ class AggregatorWork:
     """The leader's secrets and updates. ``begin`` starts a term, ``end`` drops all that belongs to it."""
 
     def __init__(
-        self, trainer: Trainer, models: ModelStore, keys: KeyPool, random: RandomBytes, settings: Aggregation
+        self,
+        trainer: Trainer,
+        models: ModelStore,
+        keys: KeyPool,
+        random: RandomBytes,
+        settings: Aggregation,
+        *,
+        suite: Suite = "rsa",
     ) -> None:
         self._trainer = trainer
         self._models = models
         self._keys = keys
         self._random = random
         self._settings = settings
+        self._suite = suite
         self._handles = itertools.count(1)
         self._term: Term = 0
         self._round: Round = 0
-        self._private_key: RSAPrivateKey | None = None
+        self._private_key: PrivateKey | None = None
         self._round_key = random(ROUND_KEY_BYTES)
         self._mint: Mint | None = None
         self._strategy: Strategy | None = None
         self._opened: dict[int, _Opened] = {}
 
     def begin(self, term: Term) -> tuple[bytes, bytes]:
-        """Take a fresh key pair for a term; return its id and its public key, DER."""
+        """Take a fresh key pair for a term; return its id and its public half."""
         self._term = term
         self._private_key = self._keys.take()
-        public_key = public_der(self._private_key)
-        return key_id_of(public_key), public_key
+        recipient = self._private_key.recipient
+        return recipient.id, recipient.encoding
 
     def end(self) -> None:
         """Drop the term's keys and updates."""
@@ -98,7 +104,7 @@ class AggregatorWork:
         self._strategy = None
         layout = self._trainer.layout
         self._strategy = strategy_for(self._settings, layout, lambda: parse(self._read(base), layout))
-        token_key = self._keys.take()
+        token_key = self._keys.take().rsa
         self._mint = Mint(token_key, self._random)
         return public_der(token_key)
 
@@ -121,7 +127,7 @@ class AggregatorWork:
         if self._private_key is None:
             raise RemoteError("it is sealed to a key that is dropped")
         message = decode_to_leader(unpad(open_envelope(envelope, self._private_key)))
-        load_public(message.reply_key)
+        load_recipient(message.reply_key, self._suite)
         if isinstance(message, ModelRequest):
             return message
         return self._check(message)
@@ -164,11 +170,22 @@ class AggregatorWork:
         if opened is None:
             return None
         receipt = Receipt(opened.update.update_id, accepted, reason, self._round_key)
-        return _reply(receipt, opened.update.reply_key, self._term, self._round)
+        return _reply(receipt, load_recipient(opened.update.reply_key, self._suite), self._term, self._round)
 
     def serve(self, request: ModelRequest) -> Sealed | None:
         """Seal a model's bytes for the participant who asked; None if they are not here."""
-        return seal_model(self._models, request.digest, request.reply_key, self._term, self._round)
+        return self.seal_model(request.digest, request.reply_key, self._term, self._round)
+
+    def seal_model(self, digest: Digest, reply_key: bytes, term: Term, round_: Round) -> Sealed | None:
+        """Seal a model's bytes to a reply key; None if they are not here. On any thread.
+
+        Raises:
+            RemoteError: the key is none of the cluster's suite.
+        """
+        recipient, content = load_recipient(reply_key, self._suite), self._models.get(digest)
+        if isinstance(content, Absent):
+            return None
+        return _reply(ModelReply(digest, content), recipient, term, round_)
 
     def create_initial_model(self) -> Digest:
         """Make the lineage's first model durable here."""
@@ -200,13 +217,5 @@ class AggregatorWork:
         return content
 
 
-def seal_model(models: ModelStore, digest: Digest, reply_key: bytes, term: Term, round_: Round) -> Sealed | None:
-    """Seal a model's bytes to a reply key; None if they are not here."""
-    content = models.get(digest)
-    if isinstance(content, Absent):
-        return None
-    return _reply(ModelReply(digest, content), reply_key, term, round_)
-
-
-def _reply(message: ToParticipant, reply_key: bytes, term: Term, round_: Round) -> Sealed:
-    return Sealed(seal(encode(message), load_public(reply_key), kind=Kind.TO_PARTICIPANT, term=term, round=round_))
+def _reply(message: ToParticipant, recipient: RecipientKey, term: Term, round_: Round) -> Sealed:
+    return Sealed(seal(encode(message), recipient, kind=Kind.TO_PARTICIPANT, term=term, round=round_))

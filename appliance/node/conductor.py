@@ -10,7 +10,6 @@ from appliance.consensus.ready import Role
 from appliance.datagrams.agreement import KeyMessage
 from appliance.envelopes.format import parse_header
 from appliance.mesh.head import Head
-from appliance.node.aggregator_work import seal_model
 from appliance.node.core import NodeCore
 from appliance.node.elections import Elections
 from appliance.node.errands import Errands
@@ -250,12 +249,11 @@ class Conductor:
     def _on_model_wanted(self, peer: NodeName, wanted: ModelWanted) -> None:
         """Only the leader may ask in the open, and only for what is here."""
         if peer == self._core.leader and wanted.digest in self._core.stored:
-            self._errands.aside(
-                functools.partial(
-                    seal_model, self._shells.models, wanted.digest, wanted.public_key, self._core.term, 0
-                ),
-                functools.partial(self._outbound.answer, peer),
+            seal = functools.partial(
+                self._shells.aggregator_work.seal_model, wanted.digest, wanted.public_key, self._core.term, 0
             )
+            failed = functools.partial(self._errands.envelope_failed, peer)
+            self._errands.aside(seal, functools.partial(self._outbound.answer, peer), failed)
 
     # --- what the core asks for --------------------------------------------------------------------------------------
 

@@ -4,11 +4,9 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-
 from appliance.delivery.padding import pad, padded_length
 from appliance.envelopes.format import Kind
-from appliance.envelopes.keys import key_id_of, load_public, public_der
+from appliance.envelopes.keys import PrivateKey, Suite, key_id_of, load_public, load_recipient
 from appliance.envelopes.pool import KeyPool
 from appliance.envelopes.seal import open_envelope, open_under_key, seal
 from appliance.rounds.participant import FinishedUpdate
@@ -43,7 +41,7 @@ JUDGED_SAMPLES = 2000
 class ReplyKey:
     """The private half of a reply key, and the leader key that its message was sealed to (empty if to none)."""
 
-    private_key: RSAPrivateKey
+    private_key: PrivateKey
     leader_key_id: bytes
 
 
@@ -65,14 +63,13 @@ class ReplyKeys:
     def __contains__(self, key_id: object) -> bool:
         return key_id in self._keys
 
-    def hold(self, private_key: RSAPrivateKey, leader_key_id: bytes) -> bytes:
-        """Hold a fresh key until its answer comes; return its public half, DER. The oldest of too many is dropped."""
-        public_key = public_der(private_key)
+    def hold(self, private_key: PrivateKey, leader_key_id: bytes) -> bytes:
+        """Hold a fresh key until its answer comes; return its public half. The oldest of too many is dropped."""
         with self._lock:
-            self._keys[key_id_of(public_key)] = ReplyKey(private_key, leader_key_id)
+            self._keys[private_key.recipient.id] = ReplyKey(private_key, leader_key_id)
             if len(self._keys) > REPLY_KEYS_HELD:
                 self._keys.popitem(last=False)
-        return public_key
+        return private_key.recipient.encoding
 
     def use(self, key_id: bytes) -> ReplyKey | None:
         """Take a key out: its one answer is here."""
@@ -92,6 +89,7 @@ class ParticipantWork:
         random: RandomBytes,
         *,
         wallet: Wallet,
+        suite: Suite = "rsa",
     ) -> None:
         self._trainer = trainer
         self._models = models
@@ -99,6 +97,7 @@ class ParticipantWork:
         self._keys = keys
         self._random = random
         self._wallet = wallet
+        self._suite = suite
         self._token: tuple[bytes, Token] | None = None
         self._stop = threading.Event()
         self._keeping = threading.Lock()
@@ -191,9 +190,8 @@ class ParticipantWork:
         """Ask in the open for a committed model's bytes, to be sealed to a fresh key: for a leader that lacks them."""
         return ModelWanted(digest, self.reply_keys.hold(self._keys.take(), b""))
 
-    @staticmethod
-    def _seal(message: ToLeader, announcement: Announcement, round_: Round, length: int) -> Sealed:
-        recipient = load_public(announcement.public_key)
+    def _seal(self, message: ToLeader, announcement: Announcement, round_: Round, length: int) -> Sealed:
+        recipient = load_recipient(announcement.public_key, self._suite)
         content = pad(encode(message), length)
         return Sealed(seal(content, recipient, kind=Kind.TO_LEADER, term=announcement.term, round=round_))
 

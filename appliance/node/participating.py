@@ -2,6 +2,7 @@
 
 import functools
 import logging
+from collections.abc import Callable
 
 from appliance.node.core import NodeCore
 from appliance.node.errands import Errands
@@ -13,7 +14,7 @@ from appliance.rounds import actions as do
 from appliance.rounds.participant import FinishedUpdate, short
 from appliance.words.errors import RemoteError, StateError
 from appliance.words.ids import Digest, Monotonic, NodeName
-from appliance.words.messages import Announcement, Candidate, LeaderStatement, TokenSigned
+from appliance.words.messages import Announcement, Candidate, LeaderStatement, Sealed, TokenSigned
 
 log = logging.getLogger(__name__)
 
@@ -95,11 +96,12 @@ class Participating:
         match action:
             case do.Deliver() if announcement is not None:
                 seal = functools.partial(work.seal_update, action.update_id, announcement, action.token_key)
-                self._errands.aside(seal, functools.partial(self._outbound.send_update, action.within_s))
+                send = functools.partial(self._outbound.send_update, action.within_s)
+                self._errands.aside(seal, self._sealed(send), self._seal_failed)
             case do.Fetch() if announcement is not None:
                 log.info("asking the leader for model %s", short(action.digest))
                 request = functools.partial(work.seal_request, action.digest, announcement)
-                self._errands.aside(request, self._outbound.send_request)
+                self._errands.aside(request, self._sealed(self._outbound.send_request), self._seal_failed)
             case do.Forget():
                 self._errands.aside(functools.partial(work.forget, action.update_id), ignore)
             case do.StoreCandidate():
@@ -109,10 +111,21 @@ class Participating:
             case do.AskToken():
                 self._asked = action
                 ask = functools.partial(work.ask_token, action.term, action.round, action.token_key)
-                send = functools.partial(self._shells.mesh.send, action.leader)
-                self._errands.aside(ask, send, self._token_failed)
+                ask_leader = functools.partial(self._shells.mesh.send, action.leader)
+                self._errands.aside(ask, ask_leader, self._token_failed)
             case do.Train():
                 self._train(action)
+
+    def _sealed(self, send: Callable[[Sealed | None], None]) -> Callable[[Sealed | None], None]:
+        def done(sealed: Sealed | None) -> None:
+            self._errands.mended("envelopes")
+            send(sealed)
+
+        return done
+
+    def _seal_failed(self, error: Exception) -> None:
+        """The leader's key is none of ours, say: the operator has to know, since it does not pass by itself."""
+        self._errands.failed("envelopes", error)
 
     def _train(self, action: do.Train) -> None:
         self._work.may_train()

@@ -98,10 +98,16 @@ async def _node(config: Config, clock: Clock) -> AsyncIterator[Node]:
         stack.callback(os.close, lock_folder(config.state))
         models, updates = ModelStore(config.state / "models"), UpdateStore(config.state / "update")
         shard = await asyncio.to_thread(datasets.load, config.data, config.state / "data")
-        trainer = Trainer(config.training, shard)
-        pool = stack.enter_context(KeyPool(config.envelopes.pool, config.envelopes.rsa_bits))
+        trainer, suite = Trainer(config.training, shard), config.envelopes.seal
+        pool = stack.enter_context(KeyPool(config.envelopes.pool, config.envelopes.rsa_bits, suite))
         participant_work = ParticipantWork(
-            trainer, models, updates, pool, secrets.token_bytes, wallet=Wallet(seed(config.state / "tokens.seed"))
+            trainer,
+            models,
+            updates,
+            pool,
+            secrets.token_bytes,
+            wallet=Wallet(seed(config.state / "tokens.seed")),
+            suite=suite,
         )
         relay = Relay()
         aggregator = _worker(stack, "aggregator", 0)
@@ -135,7 +141,7 @@ async def _node(config: Config, clock: Clock) -> AsyncIterator[Node]:
             participant=_worker(stack, "participant", TRAINING_NICENESS),
             participant_work=participant_work,
             aggregator=aggregator,
-            aggregator_work=AggregatorWork(trainer, models, pool, secrets.token_bytes, config.aggregation),
+            aggregator_work=AggregatorWork(trainer, models, pool, secrets.token_bytes, config.aggregation, suite=suite),
             clock=clock,
         )
         shells.verifier.set_revoked(credentials.revoked.serials)

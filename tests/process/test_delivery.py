@@ -2,7 +2,7 @@
 
 import pytest
 
-from appliance.words.settings import Delivery, Rounds
+from appliance.words.settings import Delivery, Envelopes, Rounds
 from tests.process.cluster import plan
 from tests.process.conftest import MakeCluster
 from tests.process.waiting import until
@@ -19,6 +19,25 @@ def test_every_update_comes(make_cluster: MakeCluster, mode: str) -> None:
     complete = [model for model in cluster.running[0].lineage() if model.updates == model.expected == 4]
     assert len(complete) >= 3
     assert all(model.duration_s < 30.0 for model in complete)
+
+
+def test_a_cluster_that_seals_with_ml_kem_too(make_cluster: MakeCluster) -> None:
+    """And a node with another suite than the others takes no part, and says why."""
+    envelopes = Envelopes(seal="rsa+mlkem768", rsa_bits=2048, pool=4)
+    cluster = make_cluster(plan(4, rounds=Rounds(interval_s=0.1, deadline_s=10.0), envelopes=envelopes))
+    odd = cluster["node3"]
+    odd.change(envelopes=Envelopes(rsa_bits=2048, pool=4))
+    cluster.start("node0", "node1", "node2")
+    cluster.wait_leader()
+    cluster.wait_version(2)
+    assert any(model.updates == 3 for model in cluster.running[0].lineage())
+    cluster.start("node3")
+
+    def says_why() -> bool:
+        status = odd.status()
+        return status is not None and any("is not of the kind rsa that" in fault for fault in status.faults)
+
+    until(says_why, "the odd node says why it takes no part")
 
 
 def test_a_dead_relay_costs_one_retry_and_no_update(make_cluster: MakeCluster) -> None:

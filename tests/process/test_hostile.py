@@ -24,7 +24,7 @@ from safetensors.numpy import load, save
 
 from appliance.delivery.padding import pad, padded_length
 from appliance.envelopes.format import SALT_BYTES, Header, Kind, format_header
-from appliance.envelopes.keys import key_id_of, load_public, public_der
+from appliance.envelopes.keys import PrivateKey, key_id_of, load_public, load_recipient, public_der
 from appliance.envelopes.seal import open_envelope, read_header, seal
 from appliance.mesh.mesh import Mesh
 from appliance.node.cluster import create_cluster
@@ -103,7 +103,7 @@ class Impostor:
         elif isinstance(message, Sealed):
             key = self._reply_keys.get(read_header(message.envelope).key_id)
             if key is not None:
-                answer = decode_to_participant(open_envelope(message.envelope, key))
+                answer = decode_to_participant(open_envelope(message.envelope, PrivateKey(key)))
                 assert isinstance(answer, Receipt)
                 self.receipts[answer.update_id] = answer
 
@@ -161,7 +161,7 @@ class Impostor:
     def sealed(self, content: bytes) -> Sealed:
         """Seal anything to the leader."""
         assert self.announcement is not None
-        leader = load_public(self.announcement.public_key)
+        leader = load_recipient(self.announcement.public_key, "rsa")
         padded = pad(content, padded_length(len(content)))
         return Sealed(seal(padded, leader, kind=Kind.TO_LEADER, term=self.announcement.term, round=0))
 

@@ -1,17 +1,29 @@
 """Keys' ids, peers' public keys, and the pool."""
 
+import contextlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
 
-from appliance.envelopes.keys import key_id_of, load_public, public_der, round_key_id
+from appliance.envelopes.keys import (
+    Suite,
+    key_id_of,
+    load_public,
+    load_recipient,
+    private_key,
+    public_der,
+    round_key_id,
+)
 from appliance.envelopes.pool import KeyPool
-from appliance.words.errors import RemoteError
+from appliance.words.errors import ApplianceError, RemoteError
 
 BITS = 2048
 
@@ -50,8 +62,8 @@ def test_the_pool_fills_and_gives_no_key_twice() -> None:
     with KeyPool(3, BITS) as pool:
         _wait_for(lambda: pool.level == 3)
         taken = [pool.take() for _ in range(6)]
-        assert len({public_der(key) for key in taken}) == 6
-        assert all(key.key_size == BITS for key in taken)
+        assert len({key.recipient.id for key in taken}) == 6
+        assert all(key.rsa.key_size == BITS for key in taken)
         _wait_for(lambda: pool.level == 3)
     assert pool.level == 0
 
@@ -71,13 +83,69 @@ def test_a_dead_child_costs_no_key(caplog: pytest.LogCaptureFixture) -> None:
         assert child is not None
         os.kill(child.pid, signal.SIGKILL)
         _wait_for(lambda: pool._child is None)
-        assert pool.take().key_size == BITS
-        assert pool.take().key_size == BITS
+        assert pool.take().rsa.key_size == BITS
+        assert pool.take().rsa.key_size == BITS
     assert "child process ended" in caplog.text
 
 
 def test_a_sealed_key_of_the_pool_is_a_sound_one() -> None:
     with KeyPool(1, BITS) as pool:
         _wait_for(lambda: pool.level == 1)
-        numbers = pool.take().private_numbers()
+        numbers = pool.take().rsa.private_numbers()
     assert numbers.p * numbers.q == numbers.public_numbers.n
+
+
+RSA = rsa.generate_private_key(public_exponent=65537, key_size=BITS)
+
+
+def test_a_hybrid_key_survives_its_encoding() -> None:
+    key = private_key(RSA, "rsa+mlkem768")
+    encoding = key.recipient.encoding
+    assert len(encoding) == len(public_der(RSA)) + 1184
+    assert load_recipient(encoding, "rsa+mlkem768").id == key.recipient.id == key_id_of(encoding)
+    assert key.recipient.id != private_key(RSA, "rsa").recipient.id
+
+
+def test_no_suite_is_taken_for_the_other() -> None:
+    """Or a leader could have everybody seal to RSA alone."""
+    plain, hybrid = (private_key(RSA, suite).recipient.encoding for suite in ("rsa", "rsa+mlkem768"))
+    with pytest.raises(RemoteError, match="is not of the kind rsa\\+mlkem768 that this cluster uses"):
+        load_recipient(plain, "rsa+mlkem768")
+    with pytest.raises(RemoteError, match="is not of the kind rsa that this cluster uses"):
+        load_recipient(hybrid, "rsa")
+    for cut in (hybrid[:-1], hybrid + b"x"):
+        with pytest.raises(RemoteError, match="its ML-KEM part is none"):
+            load_recipient(cut, "rsa+mlkem768")
+
+
+@given(st.binary(max_size=2048), st.sampled_from(["rsa", "rsa+mlkem768"]))
+def test_rubbish_is_no_key_and_raises_nothing_else(content: bytes, suite: Suite) -> None:
+    for encoding in (content, public_der(RSA) + content, public_der(RSA)[:40] + content):
+        with contextlib.suppress(RemoteError):
+            load_recipient(encoding, suite)
+
+
+def test_who_takes_from_an_empty_pool_waits_for_the_child() -> None:
+    with KeyPool(1, BITS) as pool:
+        taken = [pool.take() for _ in range(4)]
+        assert len({key.recipient.id for key in taken}) == 4
+        assert pool.longest_wait_s > 0.0
+
+
+def test_a_pool_that_is_closed_keeps_nobody_waiting() -> None:
+    with KeyPool(1, 4096) as pool:
+        waiting = threading.Thread(target=lambda: errors.append(_error_of(pool)))
+        errors: list[ApplianceError] = []
+        for _ in range(2):
+            pool.take()
+        waiting.start()
+    waiting.join(5.0)
+    assert not waiting.is_alive()
+
+
+def _error_of(pool: KeyPool) -> ApplianceError:
+    try:
+        pool.take()
+    except ApplianceError as error:
+        return error
+    return ApplianceError("it had a key after all")
