@@ -70,9 +70,14 @@ def open_under_key(envelope: Content, key: bytes) -> bytes:
         RemoteError: it is sealed under another key, or not one byte of it may be trusted.
     """
     header = parse_header(envelope)
+    return _open_content(envelope, round_key_of(header, key), header)
+
+
+def round_key_of(header: Header, key: bytes) -> bytes:
+    """Return the round key if a header says that it opens the envelope. Raises RemoteError if not."""
     if header.kind is not Kind.CANDIDATE or header.key_id != round_key_id(key):
         raise RemoteError("envelope: is sealed under another key")
-    return _open_content(envelope, key, header)
+    return key
 
 
 def seal_content(payload: Content, content_key: bytes, header: Header) -> bytes:

@@ -132,7 +132,7 @@ class NodeCore:
         """Take the place of all committed entries so far: what ``snapshot`` returned, here or on the leader."""
         try:
             models = _state_decoder.decode(state)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise StateError(f"the snapshot of consensus can't be read here ({error}); {_SAME_VERSION}") from None
         self.lineage = Lineage(models)
         head = self.lineage.head
@@ -160,7 +160,7 @@ class NodeCore:
     def _committed(self, entry: Entry, now: Monotonic) -> list[Action]:
         try:
             model = _entry_decoder.decode(entry.data)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             # To leave out what others may be able to read would fork the lineage (invariant 2).
             raise StateError(
                 f"entry {entry.index} of the consensus log can't be read here ({error}); {_SAME_VERSION}"

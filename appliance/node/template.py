@@ -5,7 +5,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from appliance.node.config import Config
-from appliance.words.settings import Aggregation, Consensus, Delivery, Envelopes, Rounds, Training
+from appliance.words.settings import Aggregation, Consensus, Delivery, Envelopes, Logging, Rounds, Training
 
 Value = str | int | float | bool | Path
 
@@ -43,6 +43,7 @@ def render(config: Config) -> str:
         _tuning("envelopes", config.envelopes, Envelopes()),
         _tuning("delivery", config.delivery, Delivery()),
         _section("operator", _fields(config.operator)),
+        _tuning("logging", config.logging, Logging()),
     ]
     return "".join(parts)
 

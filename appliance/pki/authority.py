@@ -87,9 +87,10 @@ class Authority:
         try:
             parsed_key = serialization.load_pem_private_key(key, None)
             parsed = x509.load_pem_x509_certificate(certificate)
+            public_key = parsed.public_key()
         except MALFORMED:
             raise OperatorError("the authority's key or certificate is not valid PEM") from None
-        if not isinstance(parsed_key, ec.EllipticCurvePrivateKey) or parsed_key.public_key() != parsed.public_key():
+        if not isinstance(parsed_key, ec.EllipticCurvePrivateKey) or parsed_key.public_key() != public_key:
             raise OperatorError("the authority's key does not belong to its certificate")
         return cls(parsed_key, parsed)
 

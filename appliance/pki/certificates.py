@@ -51,7 +51,10 @@ def node_name_of(certificate: x509.Certificate) -> str | None:
 
 def cluster_of(ca: x509.Certificate) -> str:
     """Return the cluster's name, which the authority's certificate carries as its organisation; may be empty."""
-    attributes = ca.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    try:
+        attributes = ca.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    except MALFORMED:
+        return ""
     return str(attributes[0].value) if attributes else ""
 
 

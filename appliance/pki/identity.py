@@ -124,7 +124,9 @@ class NodeIdentity:
 def read_certificate(path: Path) -> x509.Certificate:
     """Read a certificate (PEM). Raises OperatorError if it can't be read or is none."""
     try:
-        return x509.load_pem_x509_certificate(read_file(path))
+        certificate = x509.load_pem_x509_certificate(read_file(path))
+        certificate.public_key()  # it is parsed only when it is asked for
+        return certificate
     except MALFORMED:
         raise OperatorError(f"{path}: is not a certificate in PEM; put the one that was issued in place") from None
 

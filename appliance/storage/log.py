@@ -276,7 +276,7 @@ def _parse(content: bytes, position: int) -> tuple[_Records | None, int]:
     payload, end = frames.parse(content, position)
     try:
         return (None, position) if payload is None else (_decoder.decode(payload), end)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None, position
 
 

@@ -128,7 +128,7 @@ class UpdateStore:
         if content[:start] == self._MAGIC + hashlib.sha256(record).digest():
             try:
                 return msgspec.msgpack.decode(record, type=KeptUpdate)
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 pass  # whole, but of another shape: written by another version of this program
         remove_durably(self._path)
         return Absent(f"{self._path} was damaged or of another version, and was removed", damaged=True)

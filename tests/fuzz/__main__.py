@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
@@ -28,6 +29,7 @@ def main() -> int:
     parser.add_argument("target", nargs="?", help="a name in tests/fuzz/targets.py")
     parser.add_argument("--all", action="store_true", help="every target, one after another")
     parser.add_argument("--seconds", type=int, default=30, help="for each target")
+    parser.add_argument("--at-once", type=int, default=1, help="targets side by side")
     parser.add_argument("--log", type=Path, help="where the fuzzer's own words go, a file a target; and findings")
     parser.add_argument("--keep", action="store_true", help="add small inputs that found new branches to the corpus")
     parser.add_argument("--seeds", action="store_true", help="write the valid examples into the corpus anew")
@@ -45,7 +47,8 @@ def main() -> int:
         parser.error(f"the targets are {', '.join(sorted(path.name for path in CORPUS.iterdir()))}")
     log = options.log or Path(tempfile.mkdtemp(prefix="p2pfl-fuzz-log-"))
     log.mkdir(parents=True, exist_ok=True)
-    results = [_run(name, options.seconds, log, keep=options.keep) for name in names]
+    with ThreadPoolExecutor(options.at_once) as runs:
+        results = list(runs.map(lambda name: _run(name, options.seconds, log, keep=options.keep), names))
     return 0 if all(results) else 1
 
 

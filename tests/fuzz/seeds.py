@@ -14,8 +14,9 @@ from appliance.consensus.membership import Membership
 from appliance.consensus.snapshot import Snapshot, encode_snapshot
 from appliance.datagrams.sealing import Header, Kind
 from appliance.delivery.padding import pad
-from appliance.envelopes import keys, seal
+from appliance.envelopes import seal
 from appliance.pki.authority import certificate_pem, key_pem, new_key, request_pem
+from appliance.pki.revocations import revoke
 from appliance.pki.statements import signed_content
 from appliance.storage import frames
 from appliance.tokens.wallet import Wallet
@@ -40,7 +41,6 @@ node3 = { host = "::1" }
 ca = "ca.pem"
 certificate = "node.pem"
 private_key = "node.key"
-consensus_secret = "/secret"
 [data]
 source = "mnist"
 path = "mnist"
@@ -56,7 +56,6 @@ members = { a = { host = "h" } }
 ca = "a"
 certificate = "b"
 private_key = "c"
-consensus_secret = "d"
 [rounds]
 interval_s = 1.5
 quorum = 1
@@ -111,6 +110,10 @@ def _examples() -> dict[str, list[bytes]]:
         "to_leader": [*family["to leader"], *(bytes(pad(content, 1536)) for content in family["to leader"])],
         "to_participant": family["to participant"],
         "envelope": list(_envelopes()),
+        "stream": [
+            bytes([size]) + seal.seal_under_key(b"payload", ROUND_KEY, term=3, round=7) for size in (0, 30, 255)
+        ],
+        "revocations": [form for serials in ([7], [8, 2**150]) for form in _lists(serials)],
         "tensors": [_model()],
         "datagram": [
             Header(kind, bytes(8), b"session_", bytes(8) if kind is Kind.HELLO else b"token___", 1).encode() + bytes(40)
@@ -126,7 +129,7 @@ def _examples() -> dict[str, list[bytes]]:
 
 
 def _messages_with_more_in_them() -> Iterator[bytes]:
-    statement = Announcement(CLUSTER, "node1", 3, "key", keys.public_der(recipient()))
+    statement = Announcement(CLUSTER, "node1", 3, recipient().recipient.id, recipient().recipient.encoding)
     payload = encode(statement)
     yield encode(Signed(payload, b"certificate", signed_content(payload)[:70], b"body"))
 
@@ -135,8 +138,18 @@ def _envelopes() -> Iterator[bytes]:
     vectors = json.loads((_VECTORS / "envelopes.json").read_bytes())
     for vector in (*vectors["golden"], *vectors["refused"][::4]):
         yield bytes.fromhex(vector["envelope"])
-    yield seal.seal_under_key(b"payload", ROUND_KEY, term=3, round=7)
-    yield keys.public_der(recipient())
+    yield _candidate()
+    yield recipient().recipient.encoding
+    yield recipient().recipient.encoding[:294]
+
+
+def _candidate() -> bytes:
+    return seal.seal_under_key(b"payload", ROUND_KEY, term=3, round=7)
+
+
+def _lists(serials: list[int]) -> tuple[bytes, bytes]:
+    revoked = revoke(authority(), serials, now=WHEN)
+    return revoked.der, revoked.pem
 
 
 def _model() -> bytes:
@@ -174,9 +187,6 @@ def _certificates() -> Iterator[bytes]:
 
 
 def _tokens() -> Iterator[bytes]:
-    key = recipient()
-    yield Wallet(ROUND_KEY).ask(key.public_key(), ROUND_KEY)
+    yield Wallet(ROUND_KEY).ask(recipient().recipient.rsa, ROUND_KEY)
     yield b"\x07" * 256
     yield b"\x07" * 288
-
-

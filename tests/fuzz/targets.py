@@ -5,6 +5,7 @@ two must agree. Written forms are compared and not values, for NaN is not equal 
 """
 
 import atexit
+import contextlib
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -12,8 +13,6 @@ from pathlib import Path
 
 import msgspec
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from appliance.aggregation import tensors
 from appliance.aggregation.validation import parse_update
@@ -23,11 +22,14 @@ from appliance.datagrams import sealing
 from appliance.delivery.padding import BLOCK, pad, padded_length, unpad
 from appliance.envelopes import keys, seal
 from appliance.envelopes.format import format_header, parse_header, peek_header
+from appliance.envelopes.keys import PrivateKey
+from appliance.envelopes.streaming import Opener
 from appliance.mesh.head import HEAD_BYTES, read_head
 from appliance.node import config, template
 from appliance.pki.authority import Authority
 from appliance.pki.certificates import MALFORMED, cluster_of, has_signed, is_issued_by, node_name_of
 from appliance.pki.identity import read_certificate
+from appliance.pki.revocations import parse_list
 from appliance.pki.statements import StatementVerifier
 from appliance.storage import frames
 from appliance.storage.log import ConsensusLog
@@ -38,6 +40,7 @@ from appliance.tokens.wallet import Wallet
 from appliance.words import messages
 from appliance.words.errors import OperatorError, RemoteError, StateError
 from appliance.words.models import TensorLayout
+from tests.vectors import make_envelopes as vectors
 
 Target = Callable[[bytes], None]
 
@@ -48,19 +51,17 @@ CLUSTER = "demo"
 WHEN = datetime(2026, 6, 1, tzinfo=UTC)
 """The certificates in the corpus are valid then."""
 
-_VECTORS = Path(__file__).parents[1] / "vectors"
 _AUTHORITY = Path(__file__).with_name("authority.pem")
 _SCRATCH = tempfile.TemporaryDirectory(
-    prefix="p2pfl-fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - memory is quicker
+    prefix="p2pfl-fuzz-",
+    dir="/dev/shm" if Path("/dev/shm").is_dir() else None,  # noqa: S108 - memory is quicker
 )
 atexit.register(_SCRATCH.cleanup)
 
 
-def recipient() -> RSAPrivateKey:
+def recipient() -> PrivateKey:
     """Return the private key of the test vectors."""
-    key = load_pem_private_key((_VECTORS / "recipient.pem").read_bytes(), None)
-    assert isinstance(key, RSAPrivateKey)
-    return key
+    return vectors.recipient(hybrid=True)
 
 
 def authority() -> Authority:
@@ -68,7 +69,7 @@ def authority() -> Authority:
     return Authority.parse(_AUTHORITY.read_bytes(), _AUTHORITY.read_bytes())
 
 
-_RECIPIENT = recipient()
+_RECIPIENT, _PLAIN = recipient(), vectors.recipient(hybrid=False)
 _CA = authority()
 _VERIFIER = StatementVerifier(_CA.certificate, CLUSTER, MEMBERS, lambda: WHEN)
 
@@ -140,13 +141,41 @@ def envelope(content: bytes) -> None:
         pass
     for open_with in (
         lambda: seal.open_envelope(content, _RECIPIENT),
+        lambda: seal.open_envelope(content, _PLAIN),
         lambda: seal.open_under_key(content, ROUND_KEY),
-        lambda: keys.load_public(content),
+        lambda: keys.load_recipient(content, "rsa"),
+        lambda: keys.load_recipient(content, "rsa+mlkem768"),
     ):
         try:
             open_with()
         except RemoteError:
             continue
+
+
+def stream(content: bytes) -> None:
+    """An envelope that comes in pieces; the first byte says how long they are. It says what the whole one says."""
+    size, envelope_ = 1 + (content[0] if content else 0), content[1:]
+    try:
+        whole = seal.open_under_key(envelope_, ROUND_KEY)
+    except RemoteError:
+        whole = None
+    opener = Opener(lambda header: seal.round_key_of(header, ROUND_KEY))
+    try:
+        parts = [part for at in range(0, len(envelope_), size) for part in opener.feed(envelope_[at : at + size])]
+        pieces = b"".join([*parts, opener.finish()])
+    except RemoteError:
+        assert whole is None
+        return
+    assert pieces == whole
+
+
+def revocations(content: bytes) -> None:
+    """A revocation list."""
+    try:
+        found = parse_list(content, _CA.certificate)
+    except RemoteError:
+        return
+    assert parse_list(found.der, _CA.certificate) == found
 
 
 def model(content: bytes) -> None:
@@ -218,10 +247,8 @@ def log(content: bytes) -> None:
 
 def certificate(content: bytes) -> None:
     """A certificate from a peer (DER) or from a file (PEM), and a request for one."""
-    try:
+    with contextlib.suppress(RemoteError):
         _VERIFIER.verify(messages.Signed(b"payload", content, content[:256]))
-    except RemoteError:
-        pass
     file = Path(_SCRATCH.name) / "certificate.pem"
     file.write_bytes(content)
     for read in (
@@ -257,13 +284,13 @@ def configuration(content: bytes) -> None:
 
 def tokens(content: bytes) -> None:
     """What members and leaders send each other about tokens: the blinded message, its signature, and the token."""
-    mint = Mint(_RECIPIENT, lambda length: b"\x05" * length)
+    mint = Mint(_RECIPIENT.rsa, lambda length: b"\x05" * length)
     wallet = Wallet(ROUND_KEY)
     for use in (
         lambda: mint.sign("node1", content),
-        lambda: wallet.take(_RECIPIENT.public_key(), ROUND_KEY, content),
+        lambda: wallet.take(_RECIPIENT.recipient.rsa, ROUND_KEY, content),
         lambda: mint.check(Token(content[:32], content[32:])),
-        lambda: blind.verify(b"message", content, _RECIPIENT.public_key()),
+        lambda: blind.verify(b"message", content, _RECIPIENT.recipient.rsa),
     ):
         try:
             use()
@@ -278,6 +305,8 @@ TARGETS: dict[str, Target] = {
     "to_leader": to_leader,
     "to_participant": to_participant,
     "envelope": envelope,
+    "stream": stream,
+    "revocations": revocations,
     "tensors": model,
     "datagram": datagram,
     "consensus": consensus,
