@@ -78,6 +78,7 @@ class NodeProcess:
         self.name: NodeName = self.config.node
         self.folder = file.parent
         self.log_file = self.folder / "node.log"
+        self.module = "appliance.cli.main"
         self.process: subprocess.Popen[bytes] | None = None
         self._is_paused = False
         self._logger: threading.Thread | None = None
@@ -113,7 +114,7 @@ class NodeProcess:
         self._is_paused = False
         self._end_logging()
         self.process = subprocess.Popen(
-            cli("run", "--config", self.file),
+            [sys.executable, "-m", self.module, "run", "--config", str(self.file)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
