@@ -29,7 +29,11 @@ class Capture:
         self.flows: dict[Flow, bytearray] = defaultdict(bytearray)
         self._ports = ports
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ALL_PROTOCOLS))
-        self._socket.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_RCVBUFFORCE", 33), _BUFFER)
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_RCVBUFFORCE", 33), _BUFFER)
+        except PermissionError:
+            self._socket.close()
+            raise
         self._socket.bind(("lo", 0))
         self._socket.settimeout(_POLL_S)
         self._over = threading.Event()
