@@ -31,9 +31,8 @@ class Capture:
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ALL_PROTOCOLS))
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_RCVBUFFORCE", 33), _BUFFER)
-        except PermissionError:
-            self._socket.close()
-            raise
+        except PermissionError:  # a namespace's root is not this machine's: as much as anybody may have
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
         self._socket.bind(("lo", 0))
         self._socket.settimeout(_POLL_S)
         self._over = threading.Event()
