@@ -52,7 +52,8 @@ def parse_list(content: bytes, ca: x509.Certificate) -> RevocationList:
         crl = x509.load_pem_x509_crl(content) if is_pem else x509.load_der_x509_crl(content)
         number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
         key = ca.public_key()
-        is_ours = crl.issuer == ca.subject and crl.is_signature_valid(key)  # type: ignore[arg-type]  # a key it can't be
+        # The signature first: names that nobody signed need not be parsed, and the library warns of odd ones.
+        is_ours = crl.is_signature_valid(key) and crl.issuer == ca.subject  # type: ignore[arg-type]  # a key it can't be
         serials = frozenset(revoked.serial_number for revoked in crl)
     except MALFORMED:
         raise RemoteError("revocation list: is none") from None

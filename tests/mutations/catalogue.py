@@ -3,6 +3,7 @@
 from tests.mutations.elections import ELECTIONS
 from tests.mutations.members import MEMBERS
 from tests.mutations.replication import REPLICATION
+from tests.mutations.secrecy import SECRECY
 from tests.mutations.shells import SHELLS
 
-MUTATIONS = (*ELECTIONS, *REPLICATION, *MEMBERS, *SHELLS)
+MUTATIONS = (*ELECTIONS, *REPLICATION, *MEMBERS, *SHELLS, *SECRECY)

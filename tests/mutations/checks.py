@@ -32,7 +32,8 @@ def checks_for(file: str) -> tuple[str, ...]:
     """Return what to run for a broken file, the quickest to the point first."""
     if file.startswith("appliance/consensus/"):
         return ("simulator", "tests/unit/consensus")
-    return ("tests/unit/storage",) if file.startswith("appliance/storage/") else ("tests/unit/datagrams",)
+    package = file.split("/")[1]
+    return ("tests/scenarios", "tests/unit/rounds") if package == "rounds" else (f"tests/unit/{package}",)
 
 
 class Checks:
