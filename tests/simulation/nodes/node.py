@@ -6,7 +6,6 @@ message that only the holder of a key looks into.
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -15,7 +14,6 @@ from appliance.consensus.core import Raft
 from appliance.consensus.messages import Message
 from appliance.consensus.ready import Ready, Role
 from appliance.consensus.snapshot import Snapshot
-from appliance.delivery.stem import HandIn, HandOn, Stem, Step
 from appliance.node.core import NodeCore
 from appliance.rounds import actions as do
 from appliance.rounds.collected import OpenedUpdate
@@ -33,47 +31,14 @@ from appliance.words.messages import (
 from appliance.words.models import Metrics
 from appliance.words.settings import Consensus, Delivery, Rounds
 from tests.simulation.consensus import disk as consensus_disk
+from tests.simulation.nodes.facts import CrashError, Disk, Made, Sealed
+from tests.simulation.nodes.outbound import Outbound
 from tests.simulation.nodes.world import Delivered, World
 
 LIVE_WITHIN_S = 2.0
 
 COMPACT_AFTER = 6
 """Committed entries after which they become a snapshot: a few rounds, so that every history meets some."""
-
-
-@dataclass
-class Disk:
-    """What is durable: it survives every crash."""
-
-    consensus: consensus_disk.Disk
-    seed: bytes
-    models: set[Digest] = field(default_factory=set)
-    kept: FinishedUpdate | None = None
-
-
-@dataclass(frozen=True)
-class Made:
-    """What went into an aggregated model."""
-
-    round: Round
-    base: Digest | None
-    update_ids: tuple[bytes, ...]
-    authors: tuple[NodeName, ...]
-
-
-@dataclass(frozen=True)
-class Sealed:
-    """An envelope with an update; nobody but the test looks at ``author``, as the way back for the receipt too."""
-
-    id: bytes
-    key_id: bytes
-    token: bytes
-    update: FinishedUpdate
-    author: NodeName
-
-
-class CrashError(Exception):
-    """The node died in the middle of what it was doing."""
 
 
 class SimulatedNode:
@@ -120,7 +85,7 @@ class SimulatedNode:
             stored=frozenset(disk.models),
             now=now,
         )
-        self._stem = Stem(self.name, random.Random(self._world.random.random()))
+        self.outbound = Outbound(self, self._world)
         self._announcement: Announcement | None = None
         self._leader_key: bytes | None = None
         self._has_round_key = False
@@ -171,16 +136,18 @@ class SimulatedNode:
         if now >= self.raft.next_deadline:
             self.raft.tick(now)
         self._drain()
-        self._do(self.core.aggregator.live_changed(self._live(), now))
+        self._do(self.core.aggregator.live_changed(self.live(), now))
         self._do(self.core.tick(now))
-        for peer in self._peers():
-            self._send(peer, lambda node: node._hear(self.name))
+        for peer in self.peers():
+            self.send(peer, lambda node: node._hear(self.name))
         self._later(0.05, self._tick)
 
-    def _live(self) -> frozenset[NodeName]:
+    def live(self) -> frozenset[NodeName]:
+        """Return the peers that were heard of late."""
         return frozenset(peer for peer, at in self._heard.items() if self._world.now - at < LIVE_WITHIN_S)
 
-    def _peers(self) -> list[NodeName]:
+    def peers(self) -> list[NodeName]:
+        """Return all other nodes."""
         return [name for name in self._world.names if name != self.name]
 
     def _hear(self, sender: NodeName) -> None:
@@ -193,7 +160,7 @@ class SimulatedNode:
         if ready.must_save:
             self._save(ready)
         for to, message in ready.messages:
-            self._send(to, lambda node, message=message: node._step(self.name, message))  # type: ignore[misc]
+            self.send(to, lambda node, message=message: node._step(self.name, message))  # type: ignore[misc]
         for change in ready.role_changes:
             if (change.term, change.leader) != (self.core.term, self.core.leader):
                 self._announcement = None
@@ -204,7 +171,7 @@ class SimulatedNode:
             self._do(self.core.restore(ready.restored.state, self._world.now))
         self._do(self.core.entries_committed(ready.committed, self._world.now))
         if ready.fetch is not None:
-            self._send(ready.fetch.leader, lambda node: node._take_snapshot_wanted(self.name))
+            self.send(ready.fetch.leader, lambda node: node._take_snapshot_wanted(self.name))
         self._compact()
 
     def _compact(self) -> None:
@@ -216,7 +183,7 @@ class SimulatedNode:
     def _take_snapshot_wanted(self, sender: NodeName) -> None:
         snapshot = self.raft.log.snapshot
         if snapshot is not None:
-            self._send(sender, lambda node: node._install(self.name, snapshot))
+            self.send(sender, lambda node: node._install(self.name, snapshot))
 
     def _install(self, sender: NodeName, snapshot: Snapshot) -> None:
         self.raft.install(sender, snapshot, self._world.now)
@@ -234,7 +201,9 @@ class SimulatedNode:
 
     # --- the mesh ----------------------------------------------------------------------------------------------------
 
-    def _send(self, to: NodeName, handle: "Callable[[SimulatedNode], None]") -> None:
+    def send(self, to: NodeName, handle: "Callable[[SimulatedNode], None]") -> None:
+        """Send something to a peer, which then handles it."""
+
         def deliver() -> None:
             node = self._nodes[to]
             if node.alive:
@@ -243,8 +212,8 @@ class SimulatedNode:
         self._world.send(self.name, to, deliver)
 
     def _broadcast(self, handle: "Callable[[SimulatedNode], None]") -> None:
-        for peer in self._peers():
-            self._send(peer, handle)
+        for peer in self.peers():
+            self.send(peer, handle)
         self._later(0.0, lambda: handle(self))
 
     def _said(self, statement: LeaderStatement, *, with_body: bool) -> None:
@@ -261,34 +230,12 @@ class SimulatedNode:
         self._write()
         self._do(self.core.model_stored(digest, self._world.now))
 
-    def _send_update(self, sealed: Sealed) -> None:
-        """As ``node.outbound``: along a stem of live peers, without the leader; its own update has no way to go."""
-        if self.core.leader == self.name:
-            self._take_update(sealed, self.name)
-        elif self._is_for_leader(sealed):
-            self._go(sealed, self._stem.begin(self._relays()) if self._world.stems else HandIn())
-
-    def _handed_on(self, sealed: Sealed) -> None:
-        if self.core.leader == self.name:
-            self._take_update(sealed, self.name)
-        elif self._is_for_leader(sealed):
-            self._go(sealed, self._stem.arrived(sealed.id, self._relays()))
-
-    def _go(self, sealed: Sealed, step: Step | None) -> None:
-        leader = self.core.leader
-        if isinstance(step, HandOn):
-            self._send(step.peer, lambda node: node._handed_on(sealed))
-        elif step is not None and leader is not None:
-            for to in self._peers() if self._world.broadcasts else [leader]:
-                self._send(to, lambda node: node._take_update(sealed, self.name))
-
-    def _relays(self) -> set[NodeName]:
-        return ({*self._live(), self.name}) - {self.core.leader or ""}
-
-    def _is_for_leader(self, sealed: Sealed) -> bool:
+    def is_for_leader(self, sealed: Sealed) -> bool:
+        """Tell whether an update is sealed to the key that the present leader announced."""
         return self._announcement is not None and sealed.key_id == self._announcement.key_id
 
-    def _take_update(self, sealed: Sealed, deliverer: NodeName) -> None:
+    def take_update(self, sealed: Sealed, deliverer: NodeName) -> None:
+        """An update was delivered here: it is opened if this node has the key."""
         if sealed.key_id != self._leader_key:
             return
         kept = sealed.update
@@ -317,11 +264,11 @@ class SimulatedNode:
         if to == self.name:
             self._later(0.0, lambda: handle(self))
         else:
-            self._send(to, handle)
+            self.send(to, handle)
 
     def _take_wanted(self, digest: Digest, sender: NodeName) -> None:
         if digest in self.disk.models:
-            self._send(sender, lambda node: node._store_model(digest))
+            self.send(sender, lambda node: node._store_model(digest))
 
     def _take_plain(self, sender: NodeName, message: Stored | Participation | Finished | TokenWanted) -> None:
         aggregator, now = self.core.aggregator, self._world.now
@@ -361,9 +308,9 @@ class SimulatedNode:
             case do.Say(statement, to, with_body):
                 if isinstance(statement, Opening) and (statement.round, statement.deliver) != self._last_said:
                     self._last_said, self._deliver_since = (statement.round, statement.deliver), self._world.now
-                receivers = self._peers() if to is None else sorted(to)
+                receivers = self.peers() if to is None else sorted(to)
                 for peer in receivers:
-                    self._send(peer, lambda node: node._said(statement, with_body=with_body))
+                    self.send(peer, lambda node: node._said(statement, with_body=with_body))
                 if to is None:
                     self._said(statement, with_body=False)
             case do.MakeLeaderKey(term):
@@ -371,7 +318,7 @@ class SimulatedNode:
             case do.CreateInitialModel(term):
                 self._later(0.05, lambda: self._aggregated(term, 0, Made(0, None, (), ())))
             case do.ObtainModel(digest, peer):
-                self._send(peer, lambda node: node._take_wanted(digest, self.name))
+                self.send(peer, lambda node: node._take_wanted(digest, self.name))
             case do.StartCollecting(term, round_, _):
                 head = core.lineage.head
                 self._sum, self._sum_round = [], (round_, None if head is None else head.digest)
@@ -424,7 +371,7 @@ class SimulatedNode:
                 if kept is not None and kept.update_id == update_id:
                     token = self.disk.seed + token_key
                     sealed = Sealed(self._world.random.randbytes(16), announcement.key_id, token, kept, self.name)
-                    self._later(self._world.random.uniform(0.0, within_s), lambda: self._send_update(sealed))
+                    self._later(self._world.random.uniform(0.0, within_s), lambda: self.outbound.send_update(sealed))
             case do.Fetch(digest) if announcement is not None:
                 key = announcement.key_id
                 self._broadcast(lambda node: node._take_request(key, digest, self.name))

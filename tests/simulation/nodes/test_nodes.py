@@ -9,7 +9,8 @@ import pytest
 
 from appliance.words.ids import Digest, NodeName
 from appliance.words.models import GlobalModel
-from tests.simulation.nodes.node import Made, SimulatedNode
+from tests.simulation.nodes.facts import Made
+from tests.simulation.nodes.node import SimulatedNode
 from tests.simulation.nodes.world import Faults, World
 
 SEEDS = range(int(os.environ.get("P2PFL_SEEDS", "40")))
