@@ -51,11 +51,20 @@ def new_node(cluster: Cluster, name: str) -> NodeProcess:
     return NodeProcess(folder / "node.toml")
 
 
+def given_files(cluster: Cluster) -> dict[Path, bytes]:
+    """Return all that an operator put in place for the nodes that run: configuration, certificates, keys."""
+    folders = [node.folder for node in cluster.running]
+    return {
+        file: file.read_bytes() for folder in folders for file in [folder / "node.toml", *(folder / "tls").iterdir()]
+    }
+
+
 def test_a_node_joins_takes_part_and_the_leader_leaves(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(plan(3))
     cluster.start()
     leader = cluster.wait_leader()
     cluster.wait_version(1)
+    before = given_files(cluster)
     joined = cluster.nodes["node3"] = new_node(cluster, "node3")
     joined.start()
     until(
@@ -80,6 +89,7 @@ def test_a_node_joins_takes_part_and_the_leader_leaves(make_cluster: MakeCluster
     assert ask("member", "list", "--config", follower.file).stdout.count(" votes\n") == 4
     # Nobody else's files know of it, and all count it in; also who starts again with such a file.
     until(lambda: 4 in [model.updates for model in leader.lineage()], "a round of four", within_s=60.0)
+    assert {file: file.read_bytes() for file in before} == before, "adding a node changed a byte on another"
     assert follower.stop() == 0
     version = cluster.newest_version()
     cluster.start(follower.name)
