@@ -53,7 +53,7 @@ class NodeProcess:
     def start(self) -> None:
         """Start the process, in a session of its own so that a Ctrl-C at the terminal does not reach it."""
         command = [sys.executable, "-m", "appliance.cli.main", "run", "--config", str(self.file)]
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, _held_signals():
             self.process = subprocess.Popen(  # noqa: S603 - our own program
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
@@ -79,6 +79,23 @@ class NodeProcess:
     def last_lines(self, count: int) -> str:
         """Return the end of the node's log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])
+
+
+@contextlib.contextmanager
+def _held_signals() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait for a moment: a process must not run before this one knows that it does."""
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for held in came:
+            signal.raise_signal(held)
 
 
 @dataclass(slots=True)
