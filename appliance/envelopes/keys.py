@@ -98,8 +98,11 @@ def load_public(der: bytes) -> RSAPublicKey:
         raise RemoteError("public key: is not one in DER") from None
     if not isinstance(key, RSAPublicKey) or key.key_size not in RSA_SIZES:
         raise RemoteError("public key: is not RSA of 2048, 3072 or 4096 bits")
-    if key.public_numbers().e != _PUBLIC_EXPONENT:
+    numbers = key.public_numbers()
+    if numbers.e != _PUBLIC_EXPONENT:
         raise RemoteError("public key: its exponent is not 65537")
+    if numbers.n % 2 == 0:  # the library loads it, and can't encrypt to it
+        raise RemoteError("public key: its modulus is even")
     return key
 
 

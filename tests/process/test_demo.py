@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,16 @@ def test_a_leader_dies_and_both_tables_are_printed(tmp_path: Path) -> None:
     assert processes_of(folder) == []
 
 
+@pytest.fixture
+def heeds_sigint() -> Iterator[None]:
+    """Whoever runs the tests in the background may ignore SIGINT, and a child would inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.timeout(120)
+@pytest.mark.usefixtures("heeds_sigint")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demonstration_ends_all_its_nodes(tmp_path: Path, number: signal.Signals) -> None:
     folder = tmp_path / "kept"

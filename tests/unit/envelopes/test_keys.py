@@ -47,7 +47,11 @@ def test_other_public_keys_are_refused() -> None:
     elliptic = ec.generate_private_key(ec.SECP256R1()).public_key()
     odd = rsa.generate_private_key(public_exponent=3, key_size=BITS)
     small = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - to be refused
+    numbers = RSA.public_key().public_numbers()
+    modulus = numbers.n.to_bytes(BITS // 8, "big")
+    even = public_der(RSA).replace(modulus, modulus[:-1] + bytes([modulus[-1] - 1]))
     for der, reason in [
+        (even, "modulus is even"),
         (b"", "is not one"),
         (good[:-1], "is not one"),
         (elliptic.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo), "not RSA"),
