@@ -25,10 +25,13 @@ def test_an_interruption_while_a_process_is_started_waits_until_it_is_known(
     fake = SimpleNamespace(Popen=interrupted, DEVNULL=subprocess.DEVNULL)
     monkeypatch.setattr(processes, "subprocess", fake)
     node = NodeProcess(tmp_path / "node.toml", cast(Any, None))
+    # Whoever runs the tests in the background may ignore SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
             node.start()
         assert node.process is begun[0]
     finally:
+        signal.signal(signal.SIGINT, before)
         begun[0].kill()
         begun[0].wait()
