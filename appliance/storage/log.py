@@ -10,6 +10,7 @@ Three files in one folder that one process holds at a time (``lock``), all of th
 
 A frame that is not whole at the end of the log is what a crash in the middle of a write leaves (in any order of its
 pages): nobody was told of it, so it is removed. Damage before the end is refused, for what follows it was promised.
+So is what no correct node writes, however sound its checksums: checksums keep nobody from writing a file.
 """
 
 import os
@@ -20,6 +21,7 @@ from types import TracebackType
 import msgspec
 from msgspec import Struct
 
+from appliance.consensus.membership import membership_of
 from appliance.consensus.messages import Entry, HardState, Index
 from appliance.consensus.snapshot import Compaction, Kept, Snapshot, decode_snapshot, encode_snapshot
 from appliance.storage import frames
@@ -173,7 +175,14 @@ class ConsensusLog:
                 f"{self._folder / 'snapshot'} is missing or older than the log, which begins after entry "
                 f"{found.start}; {_MEND}"
             )
-        return Kept(found.entries, found.start, found.start_term, snapshot).reconciled()
+        whole = Kept(found.entries, found.start, found.start_term, snapshot)
+        kept = whole.reconciled()
+        if snapshot is not None and kept is not whole and not found.can_give_way_to(snapshot):
+            raise StateError(
+                f"{self._folder / 'snapshot'}, which ends with entry {snapshot.index} of term {snapshot.term}, "
+                f"contradicts {self._folder / 'log'}, of which entry {found.committed} is committed; {_MEND}"
+            )
+        return kept
 
     def _save_vote(self, vote: _Vote) -> None:
         if vote != self._vote:
@@ -246,13 +255,27 @@ class _Replay:
                 raise StateError(f"{path} is damaged at byte {self.length}; {_MEND}")
             self.length = end
 
+    @property
+    def committed(self) -> Index:
+        """Up to where the file says what is committed; what it leaves out is."""
+        return max(self.start, self.commit)
+
+    def can_give_way_to(self, snapshot: Snapshot) -> bool:
+        """Say whether a snapshot that the entries don't lead to can replace them: only what is not committed may go."""
+        return snapshot.index > self.committed and snapshot.term >= self._term_at(self.committed)
+
+    def _term_at(self, index: Index) -> Term:
+        return self.start_term if index == self.start else self.entries[index - self.start - 1].term
+
     def _take(self, record: _Record) -> bool:
         """Take in the next record; False if it can't follow the ones before."""
         last = self.start + len(self.entries)
         match record:
-            case _Begins() if self.length == 0 and not self.entries:
+            case _Begins() if self.length == 0 and not self.entries and (record.after == 0) == (record.term == 0):
                 self.start, self.start_term = record.after, record.term
-            case _Appended() if record.entry.index == last + 1:
+            case _Appended() if record.entry.index == last + 1 and record.entry.term >= self._term_at(last):
+                if not _is_readable(record.entry):
+                    return False
                 self.entries.append(record.entry)
             case _Truncated() if max(self.commit, self.start) < record.first <= last:
                 del self.entries[record.first - self.start - 1 :]
@@ -261,6 +284,17 @@ class _Replay:
             case _:
                 return False
         return True
+
+
+def _is_readable(entry: Entry) -> bool:
+    """Say whether an entry holds what its kind promises."""
+    if entry.kind != "members":
+        return True
+    try:
+        membership_of(entry)
+    except RemoteError:
+        return False
+    return True
 
 
 def _commit(hard_state: HardState | None) -> list[_Record]:

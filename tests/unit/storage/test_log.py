@@ -5,6 +5,7 @@ import os
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from appliance.consensus import membership
@@ -250,6 +251,68 @@ def test_a_damaged_or_missing_part_of_a_compacted_log_is_refused(tmp_path: Path)
             ConsensusLog(tmp_path)
         path.write_bytes(whole)
     assert kept(tmp_path) == (4, 3, [entry(4, 2)])
+
+
+_ONE_TO_THREE = [("entry", entry(1)), ("entry", entry(2)), ("entry", entry(3, 2))]
+_IN_BOTH = membership.Membership({"a": "place"}, {"a": "place"})
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        pytest.param([("entry", entry(1, 2)), ("entry", entry(2, 1))], id="terms that fall"),
+        pytest.param([("begins", 4, 2), ("entry", entry(5, 1))], id="a term below that of the entry before"),
+        pytest.param(
+            [*_ONE_TO_THREE, ("truncate", 3), ("entry", entry(3, 3)), ("entry", entry(4, 2))],
+            id="terms that fall after a truncation",
+        ),
+        pytest.param([("begins", 4, 0)], id="a beginning after an entry of no term"),
+        pytest.param([("entry", Entry(1, 1, "members", b"none"))], id="no membership"),
+        pytest.param(
+            [("entry", Entry(1, 1, "members", membership.encode_membership(_IN_BOTH)))], id="a node in both parts"
+        ),
+        pytest.param([*_ONE_TO_THREE, ("commit", 4)], id="a commit after the last entry"),
+        pytest.param([*_ONE_TO_THREE, ("commit", 2), ("truncate", 2)], id="committed entries taken back"),
+    ],
+)
+def test_what_no_node_writes_is_refused_for_all_its_sound_checksums(tmp_path: Path, records: list[object]) -> None:
+    fill(tmp_path)
+    (tmp_path / "log").write_bytes(frames.frame(msgspec.msgpack.encode(records)))
+    for _ in range(2):
+        with pytest.raises(StateError, match="log is damaged at byte 0; restore the folder from a copy, or empty it"):
+            ConsensusLog(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("records", "index", "term"),
+    [
+        pytest.param([*_ONE_TO_THREE, ("commit", 3)], 2, 2, id="another entry below the last committed"),
+        pytest.param([*_ONE_TO_THREE, ("commit", 3)], 3, 1, id="another entry in the place of the last committed"),
+        pytest.param([*_ONE_TO_THREE, ("commit", 3)], 9, 1, id="later, and of an earlier term than what is committed"),
+        pytest.param([("begins", 4, 2), ("entry", entry(5, 2))], 4, 1, id="another entry where the log begins"),
+    ],
+)
+def test_a_snapshot_that_contradicts_what_is_committed_is_refused(
+    tmp_path: Path, records: list[object], index: int, term: int
+) -> None:
+    """It would take committed entries back: the log can only be discarded as far as it was not committed."""
+    fill(tmp_path)
+    with ConsensusLog(tmp_path / "other") as log:
+        log.save(HardState(2, None, 0), compaction(index, term, index), None, [])
+    (tmp_path / "snapshot").write_bytes((tmp_path / "other" / "snapshot").read_bytes())
+    (tmp_path / "log").write_bytes(frames.frame(msgspec.msgpack.encode(records)))
+    for _ in range(2):
+        with pytest.raises(StateError, match=rf"ends with entry {index} of term {term}, contradicts .*; restore the"):
+            ConsensusLog(tmp_path)
+
+
+def test_a_snapshot_may_replace_what_was_not_committed(tmp_path: Path) -> None:
+    fill(tmp_path)
+    with ConsensusLog(tmp_path / "other") as log:
+        log.save(HardState(3, None, 0), compaction(3, 3, 3), None, [])
+    for name in ("snapshot", "vote"):
+        (tmp_path / name).write_bytes((tmp_path / "other" / name).read_bytes())
+    assert kept(tmp_path) == (3, 3, [])
 
 
 def test_a_snapshot_is_durable_before_the_log_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
