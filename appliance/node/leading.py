@@ -121,7 +121,7 @@ class Leading:
                 want = functools.partial(self._shells.participant_work.want_model, digest)
                 self._errands.aside(want, functools.partial(self._shells.mesh.send, peer))
             case do.Propose(model):
-                self._errands.keep(self._propose(msgspec.structs.replace(model, committed_at=time.time())))
+                self._errands.keep(self._propose(model.stamped(time.time())))
             case do.HandOver():
                 self._errands.keep(self._hand_over())
             case _:

@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+import msgspec
 from msgspec import Meta, Struct
 
 from appliance.words.ids import Digest, Round, Term, Version
@@ -12,6 +13,10 @@ MOST_SAMPLES = 10**12
 SampleCount = Annotated[int, Meta(ge=0, le=MOST_SAMPLES)]
 SampleTotal = Annotated[int, Meta(ge=0, le=MOST_SAMPLES * 100_000)]
 """Of all updates of a model: whatever each of them claims, the sum can be committed and read again."""
+LATEST = 1e12
+"""Of wall times, in seconds since 1970: later than any system clock can be set to."""
+WallTime = Annotated[float, Meta(ge=0.0, le=LATEST)]
+"""NaN and infinity are none: JSON has no word for them, so nobody could read the lineage of a leader that lies."""
 
 
 class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,8 +60,12 @@ class GlobalModel(Struct, frozen=True, forbid_unknown_fields=True):
     samples: SampleTotal
     accuracy: Accuracy
     loss: Loss
-    committed_at: float
+    committed_at: WallTime
     duration_s: Annotated[float, Meta(ge=0.0, le=1e9)] = 0.0
+
+    def stamped(self, now: float) -> "GlobalModel":
+        """Return it with the wall time ``now``, or what is nearest of what every node can read."""
+        return msgspec.structs.replace(self, committed_at=min(max(now, 0.0), LATEST))
 
 
 class TensorLayout(Struct, frozen=True, forbid_unknown_fields=True):

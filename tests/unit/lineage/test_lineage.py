@@ -1,11 +1,13 @@
 """Invariant 2: one global model a round, and the lineage never forks or goes back."""
 
+import math
+
 import msgspec
 import pytest
 
 from appliance.lineage.lineage import Lineage
 from appliance.words.ids import digest_of
-from appliance.words.models import GlobalModel
+from appliance.words.models import LATEST, GlobalModel
 
 
 def model(round_: int, name: str = "", *, base: str | None = None, **changes: object) -> GlobalModel:
@@ -94,3 +96,24 @@ def test_all_nodes_that_see_the_same_entries_keep_the_same_models() -> None:
         for entry in entries:
             lineage.apply(entry)
     assert [list(lineage.models) for lineage in lineages] == [[model(0), model(1), model(2), model(3)]] * 3
+
+
+# --- what can be committed, and then read again by everybody ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("field", ["committed_at", "duration_s", "accuracy", "loss"])
+@pytest.mark.parametrize("value", [math.nan, -math.nan, math.inf, -math.inf, -1.0])
+def test_an_entry_with_a_number_that_json_cannot_say_is_none(field: str, value: float) -> None:
+    written = msgspec.msgpack.encode(msgspec.structs.replace(model(1), **{field: value}))
+    with pytest.raises(msgspec.ValidationError, match="Expected `float`"):
+        msgspec.msgpack.decode(written, type=GlobalModel)
+
+
+@pytest.mark.parametrize(
+    ("now", "told"), [(-1e300, 0.0), (-1.0, 0.0), (1.8e9, 1.8e9), (LATEST, LATEST), (2 * LATEST, LATEST)]
+)
+def test_whatever_an_honest_leaders_clock_says_its_entry_is_read_by_all(now: float, told: float) -> None:
+    stamped = model(1).stamped(now)
+    assert stamped.committed_at == told
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(stamped), type=GlobalModel) == stamped
+    assert msgspec.json.decode(msgspec.json.encode([stamped]), type=list[GlobalModel]) == [stamped]
