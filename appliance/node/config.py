@@ -83,10 +83,7 @@ def load(path: Path) -> Config:
         raise ConfigurationError(f"{path}: can't be read ({error.strerror}); give the file with --config") from None
     except UnicodeDecodeError:
         raise ConfigurationError(f"{path}: is not UTF-8 text") from None
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{path}: is not valid TOML: {error}") from None
+    content = _parsed(text, path)
     try:
         config = msgspec.convert(content, Config, dec_hook=_decode_path)
     except msgspec.ValidationError as error:
@@ -96,10 +93,24 @@ def load(path: Path) -> Config:
     return config
 
 
+def _parsed(text: str, path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path}: is not valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigurationError(f"{path}: is not valid TOML: hundreds of lists or tables in one another") from None
+    except ValueError:
+        # The one that is no TOMLDecodeError: Python turns no more than 4,300 digits into a number.
+        raise ConfigurationError(f"{path}: is not valid TOML: a number of thousands of digits") from None
+
+
 def _decode_path(kind: type, value: object) -> object:
     if kind is Path and isinstance(value, str) and value:
         return Path(value)
-    raise ValueError(f"Expected a path, got {value!r}")
+    # What holds more of its kind is not quoted: dotted keys make it as deep as the file is long.
+    got = "`object`" if isinstance(value, dict) else "`array`" if isinstance(value, list) else repr(value)
+    raise ValueError(f"Expected a path, got {got}")
 
 
 _PROBLEM = re.compile(r"(?P<problem>.*?)(?: - at (?:`key` in )?`\$\.?(?P<place>.*)`)?", re.DOTALL)

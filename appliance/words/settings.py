@@ -11,7 +11,9 @@ from appliance.words.models import MOST_SAMPLES
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
-AtLeastOne = Annotated[int, Meta(ge=1)]
+AtLeastOne = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+"""The whole numbers of TOML have 64 bits; Python's have no end, and no words beyond 4,300 digits."""
+AtLeastZero = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Host = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:%-]{1,255}$")]
 """An IP address (IPv6 with its zone, if it needs one) or a host's name."""
 
@@ -116,7 +118,7 @@ class Training(Section, frozen=True):
     epochs: AtLeastOne = 1
     batch_size: AtLeastOne = 64
     threads: AtLeastOne = 1
-    seed: Annotated[int, Meta(ge=0)] = 0
+    seed: AtLeastZero = 0
 
 
 class Data(Section, frozen=True):
@@ -132,10 +134,10 @@ class Data(Section, frozen=True):
 
     source: Literal["digits", "mnist"] = "digits"
     path: Path | None = None
-    shard: Annotated[int, Meta(ge=0)] = 0
+    shard: AtLeastZero = 0
     shards: AtLeastOne = 1
     alpha: Positive | None = None
-    seed: Annotated[int, Meta(ge=0)] = 0
+    seed: AtLeastZero = 0
 
 
 class Envelopes(Section, frozen=True):

@@ -94,10 +94,33 @@ def test_no_file_and_no_text(tmp_path: Path) -> None:
         ("[aggregation]\nmost_samples = 0\n", "aggregation.most_samples: must be a whole number >= 1"),
         ("[logging]\nlevel = 'all'\n", 'logging.level: must be one of "debug", "info", "warning", "error"'),
         ("[data]\npath = 3\n", "data.path: must be a path, and is 3"),
+        ("[data]\npath = [3]\n", "data.path: must be a path, and is a list"),
+        pytest.param(
+            f"[data]\npath{'.a' * 20_000} = 3\n", "data.path: must be a path, and is a table", id="deep-table"
+        ),
+        pytest.param(
+            f"[rounds]\nquorum = 0x{'f' * 6000}\n",
+            "rounds.quorum: must be a whole number <= 9223372036854775807",
+            id="long-hexadecimal",
+        ),
+        ("[training]\nseed = 9223372036854775808\n", "training.seed: must be a whole number <= 9223372036854775807"),
     ],
 )
 def test_a_key_that_is_wrong_by_itself(tmp_path: Path, addition: str, problem: str) -> None:
     assert _refused(tmp_path, WHOLE + addition) == problem
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        pytest.param("[" * 5000 + "]" * 5000, "hundreds of lists or tables in one another", id="lists"),
+        pytest.param("[" * 5000, "hundreds of lists or tables in one another", id="lists-without-end"),
+        pytest.param("{a = " * 5000 + "1" + "}" * 5000, "hundreds of lists or tables in one another", id="tables"),
+        pytest.param("9" * 5000, "a number of thousands of digits", id="digits"),
+    ],
+)
+def test_what_the_parser_of_toml_cannot_bear_is_one_sentence_too(tmp_path: Path, value: str, problem: str) -> None:
+    assert _refused(tmp_path, f"seed = {value}\n{WHOLE}") == f"is not valid TOML: {problem}"
 
 
 @pytest.mark.parametrize(
