@@ -90,7 +90,12 @@ def membership_of(entry: Entry) -> Membership:
         membership = _decoder.decode(entry.data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise RemoteError("an entry of kind members that holds none") from None
-    if not membership.voters or set(membership.voters) & set(membership.learners):
+    return check_membership(membership)
+
+
+def check_membership(membership: Membership) -> Membership:
+    """Return a membership that can be. Raises RemoteError on any other."""
+    if not membership.voters or membership.voters.keys() & membership.learners.keys():
         raise RemoteError("a membership without a voter, or with a node in both parts")
     return membership
 

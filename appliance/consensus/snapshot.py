@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from appliance.consensus.ledger import CLIENTS, Ledger
-from appliance.consensus.membership import Membership
+from appliance.consensus.membership import Membership, check_membership
 from appliance.consensus.messages import Entry, Index, Record
 from appliance.words.errors import RemoteError
 from appliance.words.ids import NodeName, Term
@@ -90,11 +90,10 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
 
 
 def decode_snapshot(content: bytes | bytearray) -> Snapshot:
-    """Parse a snapshot. Raises RemoteError if the bytes are none, or one that no correct node makes."""
+    """Parse a snapshot. Raises RemoteError, in a fixed sentence, if it is none, or one that no correct node makes."""
     try:
         snapshot = _decoder.decode(content)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RemoteError(f"not a snapshot of consensus: {error}") from None
-    if not snapshot.membership.voters:
-        raise RemoteError("a snapshot of a cluster without a voter")
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise RemoteError("not a snapshot of consensus") from None
+    check_membership(snapshot.membership)
     return snapshot

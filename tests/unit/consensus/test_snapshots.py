@@ -1,9 +1,20 @@
 """Log compaction: paper, 7 (figure 13); thesis, 5."""
 
+import msgspec
 import pytest
 
 from appliance.consensus import membership
-from appliance.consensus.messages import AppendEntries, AppendEntriesReply, Entry, HardState, Request, SnapshotOffer
+from appliance.consensus.membership import Membership
+from appliance.consensus.messages import (
+    AppendEntries,
+    AppendEntriesReply,
+    Entry,
+    HardState,
+    Request,
+    SnapshotOffer,
+    decode,
+    encode,
+)
 from appliance.consensus.ready import Fetch
 from appliance.consensus.snapshot import Kept, Snapshot, decode_snapshot, encode_snapshot
 from appliance.words.errors import RemoteError
@@ -193,8 +204,28 @@ def test_snapshots_come_back_as_they_were_and_rubbish_is_refused() -> None:
     for cut in range(len(whole)):
         with pytest.raises(RemoteError):
             decode_snapshot(whole[:cut])
-    with pytest.raises(RemoteError, match="without a voter"):
-        decode_snapshot(encode_snapshot(Snapshot(1, 1, membership.of(""), {}, None, {}, b"")))
+
+
+@pytest.mark.parametrize("bad", [Membership({}), Membership({}, {"a": "a"}), Membership({"a": "a"}, {"a": "a"})])
+def test_a_snapshot_of_a_membership_that_cannot_be_is_refused(bad: Membership) -> None:
+    with pytest.raises(RemoteError, match="without a voter, or with a node in both parts"):
+        decode_snapshot(encode_snapshot(Snapshot(1, 1, bad, {}, None, {}, b"")))
+
+
+@pytest.mark.parametrize("words", ["\nleader is mallory", "x" * 1000])
+def test_the_reason_of_a_refusal_quotes_nothing_that_a_peer_wrote(words: str) -> None:
+    """It would be written into the log; and as a reason of its own each time, as often as the peer likes."""
+    for content in ([words], {words: 1}, words, ["vote", words], ["append", 1, 0, 0, 0, [[1, 1, words, b""]]]):
+        with pytest.raises(RemoteError) as refused:
+            decode(msgspec.msgpack.encode(content))
+        assert refused.value.reason == "not a message of consensus"
+        with pytest.raises(RemoteError) as refused:
+            decode_snapshot(msgspec.msgpack.encode(content))
+        assert refused.value.reason == "not a snapshot of consensus"
+    for index in (7, 2**61):
+        with pytest.raises(RemoteError) as refused:
+            decode(encode(AppendEntries(2, index - 1, 1, 1, tuple(entries(1)))))
+        assert refused.value.reason == "entries that don't follow one another"
 
 
 def test_requests_and_turns_survive_in_a_snapshot() -> None:
