@@ -23,9 +23,9 @@ class Examples:
     labels: NDArray[np.uint8]
 
     def __post_init__(self) -> None:
-        count = self.labels.shape[:1]
         right_types = self.images.dtype == self.labels.dtype == np.uint8
-        if not right_types or self.images.shape != (*count, 28, 28) or count == (0,) or self.labels.max() > 9:
+        right_shapes = self.labels.ndim == 1 and self.images.shape == (self.labels.size, 28, 28)
+        if not right_types or not right_shapes or self.labels.size == 0 or self.labels.max() > 9:
             raise ValueError("not labelled images of 28x28 bytes")
 
     def __len__(self) -> int:

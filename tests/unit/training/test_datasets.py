@@ -157,6 +157,8 @@ def test_no_path_too_many_shards_and_a_cache_in_the_way_are_errors(tiny_mnist: P
         (np.zeros((2, 784), np.uint8), np.zeros(2, np.uint8)),
         (np.zeros((2, 28, 28), np.float32), np.zeros(2, np.uint8)),
         (np.zeros((2, 28, 28), np.uint8), np.full(2, 10, np.uint8)),
+        pytest.param(np.zeros((28, 28), np.uint8), np.array(7, np.uint8), id="labels in no row"),
+        pytest.param(np.zeros((1, 28, 28), np.uint8), np.zeros((1, 1), np.uint8), id="labels in two rows"),
     ],
 )
 def test_examples_that_are_none_can_not_exist(images: np.ndarray, labels: np.ndarray) -> None:
