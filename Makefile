@@ -2,7 +2,7 @@
 # make test   everything that needs no root: ruff, mypy --strict, all tests
 # make soak   100,000 simulated histories of consensus, each with its own faults; about ten minutes on 2 cores
 # make mutations   breaks the code on purpose in 159 ways, and fails if no check notices one; about 12 minutes
-# make fuzz   each parser of foreign bytes under a coverage-guided fuzzer for ten minutes; 16 of them, so 2 h 40 min
+# make fuzz   each parser of foreign bytes under a coverage-guided fuzzer for ten minutes; 20 of them, so 3 h 20 min
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12)
 VENV := .venv

@@ -1,7 +1,7 @@
 """Run targets under a coverage-guided fuzzer: python -m tests.fuzz TARGET --seconds N, or --all.
 
 Instrumented is the package ``appliance`` alone. What msgspec, cryptography and NumPy parse is compiled: the fuzzer sees
-what our code makes of their answers, and not where they branch.
+what our code makes of their answers, and not where they branch. Msgpack is mutated as values (``structure``).
 """
 
 import argparse
@@ -57,11 +57,21 @@ def _fuzz(name: str, seconds: int, found: Path) -> None:
     import atheris  # noqa: PLC0415 - what only replays the corpus does without it
 
     with atheris.instrument_imports(include=["appliance"], enable_loader_override=False):
+        from tests.fuzz.structure import MUTATORS  # noqa: PLC0415
         from tests.fuzz.targets import TARGETS  # noqa: PLC0415
 
     limits = [f"-max_total_time={seconds}", f"-max_len={LARGEST}", "-timeout=10", "-rss_limit_mb=2048"]
     findings = f"-artifact_prefix={found.parent}/{name}-"
-    atheris.Setup([sys.argv[0], *limits, findings, str(found), str(CORPUS / name)], TARGETS[name])
+    arguments = [sys.argv[0], *limits, findings, str(found), str(CORPUS / name)]
+    if (mutator := MUTATORS.get(name)) is None:
+        atheris.Setup(arguments, TARGETS[name])
+    else:
+        # libFuzzer's own mutations stay part of it: of whole inputs now and then, and of each text and byte string.
+        atheris.Setup(
+            arguments,
+            TARGETS[name],
+            custom_mutator=lambda content, most, seed: mutator(content, most, seed, atheris.Mutate),
+        )
     atheris.Fuzz()
 
 

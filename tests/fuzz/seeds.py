@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from appliance.aggregation.tensors import serialise
 from appliance.consensus import messages as consensus
-from appliance.consensus.membership import Membership
+from appliance.consensus.membership import Membership, encode_membership
 from appliance.consensus.snapshot import Snapshot, encode_snapshot
 from appliance.datagrams.sealing import Header, Kind
 from appliance.delivery.padding import pad
@@ -19,8 +19,12 @@ from appliance.pki.authority import certificate_pem, key_pem, new_key, request_p
 from appliance.pki.revocations import revoke
 from appliance.pki.statements import signed_content
 from appliance.storage import frames
+from appliance.storage.models import KeptUpdate
 from appliance.tokens.wallet import Wallet
+from appliance.training import examples
+from appliance.words.ids import digest_of
 from appliance.words.messages import Announcement, Signed, encode
+from appliance.words.models import GlobalModel, Metrics
 from tests.fuzz.targets import CLUSTER, LAYOUT, ROUND_KEY, WHEN, authority, recipient
 
 CORPUS = Path(__file__).with_name("corpus")
@@ -88,14 +92,18 @@ _CONSENSUS: tuple[consensus.Message, ...] = (
 _SNAPSHOT = Snapshot(
     4, 3, Membership({"node1": "h", "node2": "g"}, {"node3": "f"}), {"node1": 2}, "node1", {"node2": (4, 1)}, b"state"
 )
+_INITIAL = GlobalModel(0, 0, 1, digest_of(b"0"), None, 0, 0, 0, 0.1, 2.3, 1.8e9)
+_NEXT = GlobalModel(1, 1, 1, digest_of(b"1"), _INITIAL.digest, 3, 5, 300, 0.5, 1.0, 1.8e9, 4.5)
+_KEPT = KeptUpdate(bytes(16), 1, _INITIAL.digest, 100, Metrics(0.5, 1.0, 50), b"weights")
+_EXAMPLES = examples.Examples(np.zeros((1, 28, 28), np.uint8), np.array([7], np.uint8))
 
 
 def write() -> None:
     """Write the examples into the corpus, beside what runs have found."""
-    for target, examples in _examples().items():
+    for target, contents in _examples().items():
         folder = CORPUS / target
         folder.mkdir(parents=True, exist_ok=True)
-        for number, content in enumerate(examples):
+        for number, content in enumerate(contents):
             (folder / f"seed-{number:02}").write_bytes(content)
 
 
@@ -125,7 +133,27 @@ def _examples() -> dict[str, list[bytes]]:
         "certificate": list(_certificates()),
         "configuration": [text.encode() for text in _CONFIGURATIONS],
         "tokens": list(_tokens()),
+        "kept_update": [msgspec.msgpack.encode(_KEPT)],
+        "lineage": [
+            form
+            for models in ([_INITIAL], [_INITIAL, _NEXT])
+            for form in (msgspec.msgpack.encode(models[-1]), msgspec.msgpack.encode(models))
+        ],
+        "shard": [examples.encode(_EXAMPLES, _EXAMPLES)],
+        "opened_datagram": list(_opened_datagrams()),
     }
+
+
+def _opened_datagrams() -> Iterator[bytes]:
+    """Yield what ``inner_targets.opened_datagram`` takes: kind, length, content, as often as there is more."""
+    hello = bytes([Kind.HELLO, 17]) + bytes(16) + b"\x01"
+    bound = bytes([Kind.BOUND_HELLO, 17]) + bytes(16) + b"\x00"
+    for message in _CONSENSUS:
+        written = consensus.encode(message)[:255]
+        yield bytes([Kind.DATA, len(written)]) + written
+    yield hello
+    yield bound
+    yield hello + bound + bytes([Kind.DATA, 0])
 
 
 def _messages_with_more_in_them() -> Iterator[bytes]:
@@ -171,6 +199,17 @@ def _log_files(snapshot: bytes) -> Iterator[bytes]:
     yield bytes([1]) + frames.frame(b"\x91" + vote)
     yield bytes([128 + 3]) + snapshot
     yield bytes([2]) + frames.frame(snapshot)
+    own = ("entry", consensus.Entry(1, 1, "no-op", b"node1"))
+    for choice, written in (
+        (129, [own, ("entry", _member_entry(2)), ("commit", 1)]),
+        (192, [own, ("entry", _member_entry(2)), ("commit", 1)]),
+        (192, [("begins", 2, 2), ("entry", _member_entry(3)), ("entry", _member_entry(4)), ("commit", 3)]),
+    ):
+        yield bytes([choice]) + msgspec.msgpack.encode(written)
+
+
+def _member_entry(index: int) -> consensus.Entry:
+    return consensus.Entry(index, 2, "members", encode_membership(Membership({"node1": "h"}, {"node2": "g"})))
 
 
 def _certificates() -> Iterator[bytes]:

@@ -6,6 +6,8 @@ two must agree. Written forms are compared and not values, for NaN is not equal 
 
 import atexit
 import contextlib
+import dataclasses
+import functools
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,8 +18,10 @@ from cryptography import x509
 
 from appliance.aggregation import tensors
 from appliance.aggregation.validation import parse_update
+from appliance.consensus import membership
 from appliance.consensus import messages as consensus_messages
-from appliance.consensus.snapshot import decode_snapshot, encode_snapshot
+from appliance.consensus.log import Log
+from appliance.consensus.snapshot import Snapshot, decode_snapshot, encode_snapshot
 from appliance.datagrams import sealing
 from appliance.delivery.padding import BLOCK, pad, padded_length, unpad
 from appliance.envelopes import keys, seal
@@ -40,6 +44,8 @@ from appliance.tokens.wallet import Wallet
 from appliance.words import messages
 from appliance.words.errors import OperatorError, RemoteError, StateError
 from appliance.words.models import TensorLayout
+from tests.fuzz import inner_targets as inner
+from tests.fuzz.structure import FRAMED
 from tests.vectors import make_envelopes as vectors
 
 Target = Callable[[bytes], None]
@@ -51,6 +57,10 @@ CLUSTER = "demo"
 WHEN = datetime(2026, 6, 1, tzinfo=UTC)
 """The certificates in the corpus are valid then."""
 
+WITH_SNAPSHOT = 0x40
+"""In the first byte of what ``log`` takes: a snapshot lies beside the log."""
+
+_BESIDE_A_LOG = Snapshot(2, 2, membership.of(MEMBERS), {}, None, {}, b"")
 _AUTHORITY = Path(__file__).with_name("authority.pem")
 _SCRATCH = tempfile.TemporaryDirectory(
     prefix="p2pfl-fuzz-",
@@ -222,27 +232,33 @@ def snapshot(content: bytes) -> None:
 
 
 def log(content: bytes) -> None:
-    """The files of consensus on disk. The first byte says which: as they are, or as the payload of a sound frame.
+    """The files of consensus on disk. The first byte says which: as they are, or as the payload of a sound frame; and
+    whether a log has a snapshot beside it.
 
-    A checksum stops a fuzzer, and not someone who can write files: so it is put right here.
+    A checksum stops a fuzzer, and not someone who can write files: so it is put right here. What is opened is what
+    consensus begins with, which must be able to.
     """
     if not content:
         return
-    name, framed = ("log", "vote", "snapshot")[content[0] % 3], content[0] & 0x80
+    name, framed = ("log", "vote", "snapshot")[content[0] % 3], content[0] & FRAMED
     folder = Path(_SCRATCH.name) / "log"
     folder.mkdir(exist_ok=True)
     for file in folder.iterdir():
         file.unlink()
     if name != "vote":
-        (folder / "vote").write_bytes(frames.frame(msgspec.msgpack.encode(("vote", 2**61, "node1"))))
+        (folder / "vote").write_bytes(frames.frame(msgspec.msgpack.encode([("vote", 2**61, "node1")])))
+    if content[0] & WITH_SNAPSHOT:
+        (folder / "snapshot").write_bytes(frames.frame(encode_snapshot(_BESIDE_A_LOG)))
     (folder / name).write_bytes(frames.frame(content[1:]) if framed else content[1:])
     try:
         with ConsensusLog(folder) as opened:
-            found = opened.hard_state, opened.kept
+            found = opened.hard_state, dataclasses.replace(opened.kept, entries=tuple(opened.kept.entries))
     except StateError:
         return
+    Log(opened.kept, opened.hard_state.commit, membership.of(MEMBERS))
     with ConsensusLog(folder) as opened:
-        assert (opened.hard_state, opened.kept) == found, "opening it changed what it says"
+        again = opened.hard_state, dataclasses.replace(opened.kept, entries=tuple(opened.kept.entries))
+    assert again == found, "opening it changed what it says"
 
 
 def certificate(content: bytes) -> None:
@@ -315,4 +331,8 @@ TARGETS: dict[str, Target] = {
     "certificate": certificate,
     "configuration": configuration,
     "tokens": tokens,
+    "kept_update": functools.partial(inner.kept_update, scratch=Path(_SCRATCH.name)),
+    "lineage": inner.lineage,
+    "shard": functools.partial(inner.shard, scratch=Path(_SCRATCH.name)),
+    "opened_datagram": inner.opened_datagram,
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fuzz import targets
 from tests.fuzz.targets import TARGETS
 
 CORPUS = Path(__file__).with_name("corpus")
@@ -25,6 +26,16 @@ def test_the_corpus_raises_nothing_that_is_not_documented(name: str) -> None:
         # Whole, cut at several places, and with a tail.
         for each in (content, content[: len(content) // 2], content[:-1], content + b"\0", content + content):
             TARGETS[name](each)
+
+
+def test_the_valid_logs_get_past_their_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A target whose examples are all refused would find nothing, however long it runs."""
+    opened = []
+    monkeypatch.setattr(targets, "Log", lambda kept, commit, _: opened.append((len(kept.entries), commit)))
+    for file in sorted((CORPUS / "log").glob("seed-*")):
+        targets.log(file.read_bytes())
+    assert len(opened) >= 10
+    assert max(opened) == (2, 3)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is not installed")
