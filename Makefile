@@ -34,6 +34,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --strict packaging/rpm
 
 # Upstream of the consensus core, for the one test that runs it: apart from the dependencies, as it is none.
 $(UPSTREAM)/raftos: | $(READY)

@@ -29,7 +29,8 @@ def main() -> None:
     parser.add_argument("--python", default="3.11", choices=("3.11", "3.12"), help="for which Python (default: 3.11)")
     python = parser.parse_args().python
     dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    names = [f"{name}=={version}" for name, version, _ in _resolve("--constraint", ROOT / "constraints.txt", *dependencies)]
+    constraints = ROOT / "constraints.txt"
+    names = [f"{name}=={version}" for name, version, _ in _resolve("--constraint", constraints, *dependencies)]
     platforms = [option for platform in PLATFORMS for option in ("--platform", platform)]
     with tempfile.TemporaryDirectory() as unused:
         found = _resolve("--no-deps", "--python-version", python, "--target", unused, *platforms, *names)

@@ -42,10 +42,7 @@ def prune(site: Path) -> None:
     for folder in sorted(site.rglob("*")):
         if folder.name in TESTS and folder.is_dir() and str(folder.relative_to(site)) not in KEPT_TESTS:
             shutil.rmtree(folder)
-    for kept in KEPT_TESTS:
-        for file in (site / kept).iterdir():
-            if file.name not in {"__init__.py", "_natype.py"}:
-                _remove(file)
+    _prune_kept_tests(site)
     for metadata in site.glob("*.dist-info"):
         for name in NOT_TRUE:
             (metadata / name).unlink(missing_ok=True)
@@ -55,6 +52,13 @@ def prune(site: Path) -> None:
     for pattern in ("*.a", "*.pyi", "*_test.so", "libbackend_with_compiler.so", "libaoti_custom_ops.so"):
         for file in site.rglob(pattern):
             file.unlink()
+
+
+def _prune_kept_tests(site: Path) -> None:
+    for kept in KEPT_TESTS:
+        for file in (site / kept).iterdir():
+            if file.name not in {"__init__.py", "_natype.py"}:
+                _remove(file)
 
 
 def check(tree: Path, foreign: list[Path]) -> list[str]:
@@ -74,7 +78,8 @@ def check(tree: Path, foreign: list[Path]) -> list[str]:
             wrong.append(f"{path}: is a folder of tests")
     for path in filter(Path.is_file, tree.rglob("*")):
         content = path.read_bytes()
-        wrong += [f"{path}: names {folder}, a folder of the builder" for folder in foreign if str(folder).encode() in content]
+        named = [folder for folder in foreign if str(folder).encode() in content]
+        wrong += [f"{path}: names {folder}, a folder of the builder" for folder in named]
     if not objects:
         wrong.append(f"{tree}: holds no shared object, so this checked nothing")
     print(f"{tree.name}: {len(objects)} shared objects checked against glibc {_dotted(NEWEST['GLIBC'])}, no CUDA")
