@@ -10,7 +10,7 @@ from appliance.cli.demo import demo
 from appliance.cli.init import init
 from appliance.cli.member import member
 from appliance.cli.pki import pki
-from appliance.cli.run import run
+from appliance.cli.run import reload, run
 from appliance.cli.status import resign, status
 from appliance.words.errors import OperatorError
 
@@ -35,7 +35,7 @@ def main() -> None:
     """
 
 
-for command in (init, run, status, check, resign, member, demo, pki):
+for command in (init, run, status, check, reload, resign, member, demo, pki):
     main.add_command(command)
 
 if __name__ == "__main__":

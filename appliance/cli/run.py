@@ -5,31 +5,44 @@ import ctypes
 import logging
 import os
 import signal
-import sys
 import threading
 from pathlib import Path
 
 import click
 
+from appliance.cli import logs
 from appliance.cli.options import config_option
-from appliance.node.config import Config, load
+from appliance.node.config import load
+from appliance.operator_api.client import NodeApi
+from appliance.systemd.journal import JournalHandler
 
 _M_ARENA_MAX = -8  # malloc.h
-_PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 
 
 @click.command(short_help="Run the node, in the foreground.")
 @config_option
 def run(file: Path) -> None:
-    """Run the node in the foreground until SIGTERM or Ctrl-C; a second one ends it at once."""
-    config = load(file)
-    _set_up_logging(config)
+    """Run the node in the foreground until SIGTERM or Ctrl-C; a second one ends it at once. SIGHUP: as reload."""
+    journal = logs.set_up(load(file).logging.level)
     _keep_memory_together()
-    asyncio.run(_run(config))
+    asyncio.run(_run(file, journal))
     leave()
 
 
-async def _run(config: Config) -> None:
+@click.command(short_help="Have the node read its configuration again.")
+@config_option
+def reload(file: Path) -> None:
+    """Have the running node read its configuration file again, and say what that changes."""
+    found = NodeApi(load(file).operator).reload()
+    for change in found.applied:
+        click.echo(change)
+    for key in found.at_restart:
+        click.echo(f"{key}: takes effect when the node starts again (systemctl restart p2pfl-node)", err=True)
+    if not found.applied and not found.at_restart:
+        click.echo("nothing has changed")
+
+
+async def _run(file: Path, journal: JournalHandler | None) -> None:
     # PyTorch takes a second to load: the other commands don't wait for it.
     from appliance.node.wiring import run as run_node  # noqa: PLC0415
 
@@ -44,7 +57,8 @@ async def _run(config: Config) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
-    await run_node(config, stop)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the node is there to heed it
+    await run_node(load(file), stop, reread=lambda: load(file), journal=journal)
 
 
 def leave() -> None:
@@ -55,25 +69,6 @@ def leave() -> None:
     if threading.active_count() > 1:
         logging.shutdown()
         os._exit(0)
-
-
-class _JournalFormatter(logging.Formatter):
-    """One event a line with its priority in front (sd-daemon(3)); the journal adds the time."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        priority = f"<{_PRIORITIES.get(record.levelno, 6)}>"
-        return "\n".join(priority + line for line in super().format(record).splitlines())
-
-
-def _set_up_logging(config: Config) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    if "JOURNAL_STREAM" in os.environ:
-        handler.setFormatter(_JournalFormatter("%(message)s"))
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
-    logging.basicConfig(level=config.logging.level.upper(), handlers=[handler])
-    # asyncio logs at INFO and below what only its own developers need.
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
 
 
 def _keep_memory_together() -> None:

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import click
+import msgspec
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -28,8 +29,9 @@ def status(file: Path, *, as_json: bool, watch: bool) -> None:
     """Show what the node does, and what it waits for. Exit 0 if it follows or leads, 3 if there is no leader."""
     api = NodeApi(load(file).operator)
     if as_json:
-        click.echo(api.get("/v1/status"))
-        return
+        content = api.get("/v1/status")
+        click.echo(content)
+        raise SystemExit(0 if msgspec.json.decode(content, type=Status).ready else 3)
     console = Console(highlight=False)
     if not watch:
         state = api.status()

@@ -102,6 +102,8 @@ class ConsensusDriver:
         self._awake = asyncio.Event()
         self._stopping = False
         self._former_leader: NodeName | None = None
+        self.ticks = 0
+        """How often consensus has woken: what tells that it is not stuck."""
         self._fetch_due = clock()
         self._raft: Raft
         self._log: ConsensusLog
@@ -303,6 +305,7 @@ class ConsensusDriver:
 
     async def _run(self) -> None:
         while not self._stopping:
+            self.ticks += 1
             now = self._clock()
             inbox, self._inbox = self._inbox, []
             for action in inbox:

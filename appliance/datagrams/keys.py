@@ -82,7 +82,8 @@ class AgreedKeys:
 
     def _complain(self, peer: NodeName, *, overdue: bool) -> None:
         if overdue and peer not in self._overdue:
-            _log.warning("the key of consensus datagrams with %s can't be renewed: the mesh does not reach it", peer)
+            text = "the key of consensus datagrams with %s can't be renewed: the mesh does not reach it"
+            _log.warning(text, peer, extra={"peer": peer})
             self._overdue.add(peer)
         elif not overdue:
             self._overdue.discard(peer)

@@ -83,6 +83,7 @@ class RaftosEngine:
         self._turns: Counter[NodeName] = Counter()
         self._failure: OSError | None = None
         self._started = False
+        self.ticks = 0
         self._task: asyncio.Task[None]
         self._told: tuple[Role, Term, NodeName | None]
         self.refused: Counter[tuple[NodeName | None, Refusal]] = Counter()
@@ -210,6 +211,7 @@ class RaftosEngine:
 
     async def _run(self) -> None:
         while self._failure is None:
+            self.ticks += 1
             self._observe()
             now = self._clock()
             for peer in self._liveness.to_ping(now):

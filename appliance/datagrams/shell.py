@@ -188,7 +188,7 @@ class Datagrams(asyncio.DatagramProtocol):
             member = None if peer is None else self._members.get(peer)
             where = host or ("unknown" if member is None else member.host)
             source = f"{peer} ({where})" if peer is not None else where
-            _log.warning("consensus datagrams from %s %s", source, refusal.value)
+            _log.warning("consensus datagrams from %s %s", source, refusal.value, extra={"peer": peer or "strangers"})
 
     # --- hosts --------------------------------------------------------------------------------------------------------
 
@@ -215,7 +215,8 @@ class Datagrams(asyncio.DatagramProtocol):
         except OSError as error:
             self._failing.set()
             if self._may_log((peer, None)):
-                _log.warning("the host %s of %s can't be found (%s)", member.host, peer, error.strerror)
+                reason = error.strerror
+                _log.warning("the host %s of %s can't be found (%s)", member.host, peer, reason, extra={"peer": peer})
             return
         if peer in self._addresses:
             self._addresses[peer] = found[0][4]

@@ -32,7 +32,7 @@ class Complaints:
         now = self._clock()
         if self._turns.allows((peer, reason), now) and self._kinds.admits(peer, now):
             who = f"{peer} (the latest: {latest})" if latest else peer
-            _log.warning("mesh: %s: %s (said at most once a minute)", who, reason)
+            _log.warning("mesh: %s: %s (said at most once a minute)", who, reason, extra={"peer": peer})
 
     def bug(self, error: BaseException) -> None:
         """Log a fault of our own with its traceback: once a minute too, since who can cause it can cause it often."""

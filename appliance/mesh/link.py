@@ -159,10 +159,11 @@ class Link:
         return ""
 
     def _tell(self, problem: str) -> None:
+        about = {"peer": self._peer, "is_news": True}
         if problem:
-            _log.warning("mesh: %s (%s) can't be reached: %s", self._peer, self._address, problem)
+            _log.warning("mesh: %s (%s) can't be reached: %s", self._peer, self._address, problem, extra=about)
         else:
-            _log.info("mesh: %s (%s) is reached again", self._peer, self._address)
+            _log.info("mesh: %s (%s) is reached again", self._peer, self._address, extra=about)
 
 
 def _describe(error: Exception) -> str:

@@ -75,7 +75,8 @@ class Conductor:
             self._outbound.leader_key_id = b""
             self._participating.forget_leader()
             if leader is not None:
-                log.info("%s leads term %d", "this node" if role is Role.LEADER else leader, term)
+                who = "this node" if role is Role.LEADER else leader
+                log.info("%s leads term %d", who, term, extra={"term": term})
             elif self._core.leader is not None:
                 log.warning("no leader: %s is not heard any more", self._core.leader)
         self._elections.observe(role.value, term, leader, time.time())
@@ -101,6 +102,7 @@ class Conductor:
                 head.expected,
                 head.duration_s,
                 short(head.digest),
+                extra={"round": head.round},
             )
         self._do(actions)
 
@@ -132,7 +134,7 @@ class Conductor:
 
     def fetch_snapshot(self, leader: NodeName) -> None:
         """Consensus: this node lacks entries that the leader has no more."""
-        log.info("asking %s for a snapshot of consensus: this node is far behind", leader)
+        log.info("asking %s for a snapshot of consensus: this node is far behind", leader, extra={"peer": leader})
         self._shells.mesh.send(leader, SnapshotWanted(self._core.term))
 
     def wants(self, _: NodeName, head: Head) -> str | None:
@@ -179,7 +181,7 @@ class Conductor:
                 self._take_list(message)
             case ResignWanted():
                 if message.term == self._core.term:
-                    log.info("%s asks this node to resign", peer)
+                    log.info("%s asks this node to resign", peer, extra={"peer": peer})
                     self.resign()
 
     def _tell_aggregator(

@@ -35,6 +35,10 @@ class ConsensusEngine(Protocol):
 
     async def wait(self) -> None: ...
 
+    @property
+    def ticks(self) -> int:
+        """How often consensus has woken: what tells that it is not stuck."""
+
     def set_secret(self, peer: NodeName, secret: bytes | None) -> None: ...
 
     async def propose(self, data: bytes) -> tuple[Index, Term] | None: ...

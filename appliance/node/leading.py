@@ -103,7 +103,7 @@ class Leading:
                 key_ready = functools.partial(self._key_ready, term)
                 self._errands.on_aggregator(functools.partial(work.begin, term), key_ready)
             case do.StartCollecting(_, round_, base):
-                log.info("round %d is open", round_)
+                log.info("round %d is open", round_, extra={"round": round_})
                 self._begin_round(action.term, round_, base)
             case do.SignToken(member, blinded):
                 self._sign_token(member, blinded)
@@ -117,7 +117,7 @@ class Leading:
             case do.Aggregate(term, round_):
                 self._make_candidate(term, round_, work.aggregate)
             case do.ObtainModel(digest, peer):
-                log.info("asking %s for the committed model %s", peer, short(digest))
+                log.info("asking %s for the committed model %s", peer, short(digest), extra={"peer": peer})
                 want = functools.partial(self._shells.participant_work.want_model, digest)
                 self._errands.aside(want, functools.partial(self._shells.mesh.send, peer))
             case do.Propose(model):

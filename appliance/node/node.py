@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
+from collections.abc import Callable
 
 from appliance.envelopes.pool import KeyPool
 from appliance.node.conductor import Conductor
@@ -12,9 +13,16 @@ from appliance.node.core import NodeCore
 from appliance.node.elections import Elections
 from appliance.node.members import check_addition, check_removal, members_view
 from appliance.node.patience import Patience
+from appliance.node.pulse import (
+    AGGREGATOR_HANGS_AFTER_S,
+    CONSENSUS_HANGS_AFTER_S,
+    PARTICIPANT_HANGS_AFTER_S,
+    Pulse,
+)
+from appliance.node.reload import reloaded
 from appliance.node.shells import Shells
-from appliance.node.status import PeerWatch, status_of, summary, waits
-from appliance.operator_api.views import MembersView, NetworkView, NewMember, Status, UpdateView
+from appliance.node.status import PeerWatch, round_of, status_of, summary, waits
+from appliance.operator_api.views import MembersView, NetworkView, NewMember, ReloadedView, Status, UpdateView
 from appliance.storage.models import Absent
 from appliance.systemd.notify import Notifier
 from appliance.words.errors import OperatorError, RemoteError
@@ -25,7 +33,6 @@ from appliance.words.settings import Member
 
 TICK_S = 0.1
 RESIGN_WITHIN_S = 4.0
-AGGREGATOR_HANGS_AFTER_S = 120.0
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +50,10 @@ class Node:
         faults: dict[str, str],
         elections: Elections,
         pool: KeyPool,
+        reread: Callable[[], Config],
     ) -> None:
+        """``reread``: reads the configuration file again, and raises ConfigurationError."""
+        self._reread = reread
         self._config = config
         self._core = core
         self._shells = shells
@@ -55,6 +65,8 @@ class Node:
         self._peers = PeerWatch(tuple(shells.mesh.peers), self._started)
         self._patience = Patience()
         self._next_ping = self._started
+        self._consensus_pulse = Pulse(CONSENSUS_HANGS_AFTER_S, self._started)
+        self._participant_pulse = Pulse(PARTICIPANT_HANGS_AFTER_S, self._started)
 
     # --- what the operator API asks ----------------------------------------------------------------------------------
 
@@ -119,6 +131,39 @@ class Node:
             self._shells.mesh.send(leader, ResignWanted(term))
         return None
 
+    def reload(self) -> ReloadedView:
+        """Read the configuration file again, and apply what can change while the node runs.
+
+        Raises:
+            OperatorError: the file can't be used; the configuration in force stays.
+        """
+        try:
+            found = reloaded(self._config, self._reread())
+        except OperatorError as error:
+            log.error("reload: %s; the configuration in force stays", error)
+            raise
+        self._config = found.config
+        self._core.aggregator.set_rounds(found.config.rounds)
+        self._shells.participant_work.set_training(found.config.training)
+        logging.getLogger().setLevel(found.config.logging.level.upper())
+        for change in found.applied:
+            log.info("reload: %s", change)
+        for key in found.at_restart:
+            log.warning("reload: %s differs in the file, and takes effect when the node starts again", key)
+        if not found.applied and not found.at_restart:
+            log.info("reload: nothing has changed")
+        return ReloadedView(found.applied, found.at_restart)
+
+    def hang_up(self) -> None:
+        """SIGHUP: reload; a file that can't be used is only logged."""
+        with contextlib.suppress(OperatorError):
+            self.reload()
+
+    def log_fields(self) -> dict[str, object]:
+        """Return what this node does now, for the fields of the journal's entries."""
+        core = self._core
+        return {"node": core.node, "role": core.role.value, "term": core.term, "round": round_of(core)}
+
     def revoke(self, content: bytes) -> None:
         """Take in the authority's newest revocation list, and tell the peers. Raises OperatorError."""
         try:
@@ -137,14 +182,14 @@ class Node:
         self._require_leading()
         member = Member(new.host, new.mesh_port, new.consensus_port)
         check_addition(new.node, member, self.members())
-        log.info("an operator adds %s (%s)", new.node, new.host)
+        log.info("an operator adds %s (%s)", new.node, new.host, extra={"peer": new.node, "is_news": True})
         await self._shells.consensus.add(new.node, member)
 
     async def remove_member(self, node: NodeName) -> None:
         """Let a node leave, if this one leads; it may be this one. Raises OperatorError."""
         self._require_leading()
         check_removal(node, self.members(), self._config.rounds, self._config.aggregation)
-        log.info("an operator removes %s", node)
+        log.info("an operator removes %s", node, extra={"peer": node, "is_news": True})
         await self._shells.consensus.remove(node)
 
     def _require_leading(self) -> None:
@@ -186,21 +231,26 @@ class Node:
         self._peers.set_peers(self._shells.mesh.peers, now)
         came, went = self._peers.observe(self._shells.consensus.live_peers(), now)
         for peer in sorted(came):
-            log.info("%s is up", peer)
+            log.info("%s is up", peer, extra={"peer": peer, "is_news": True})
         for peer in sorted(went):
-            log.warning("%s is down", peer)
+            log.warning("%s is down", peer, extra={"peer": peer, "is_news": True})
         self._conductor.tick()
         for line in self._patience.lines(waits(self._core, self._peers, now), now):
             log.info("%s", line)
-        notifier.status(summary(self._core, self._peers))
-        if notifier.watchdog_interval_s is not None and now >= self._next_ping and self._threads_live():
+        notifier.status("; ".join([summary(self._core, self._peers), *self._faults.values()]))
+        if notifier.watchdog_interval_s is not None and now >= self._next_ping and self._goes_on(now):
             notifier.alive()
             self._next_ping = Monotonic(now + notifier.watchdog_interval_s)
 
-    def _threads_live(self) -> bool:
-        """Training may take hours; no job of the aggregator takes more than seconds."""
+    def _goes_on(self, now: Monotonic) -> bool:
+        """Tell whether all of the node moves: that this is asked, shows that the event loop does."""
         participant, aggregator = self._shells.participant, self._shells.aggregator
-        return participant.is_alive and aggregator.is_alive and aggregator.busy_s < AGGREGATOR_HANGS_AFTER_S
+        trains = self._participant_pulse.moves(
+            self._shells.participant_work.steps, now, is_idle=participant.busy_s == 0
+        )
+        agrees = self._consensus_pulse.moves(self._shells.consensus.ticks, now)
+        aggregates = aggregator.busy_s < AGGREGATOR_HANGS_AFTER_S
+        return trains and agrees and aggregates and participant.is_alive and aggregator.is_alive
 
     async def _hand_over(self) -> None:
         """Resign if this node leads: finish a commit under way, leave an open round to the next leader."""

@@ -31,6 +31,7 @@ from appliance.words.messages import (
 )
 from appliance.words.models import Metrics
 from appliance.words.random import RandomBytes
+from appliance.words.settings import Training
 
 REPLY_KEYS_HELD = 32
 JUDGED_SAMPLES = 2000
@@ -102,10 +103,16 @@ class ParticipantWork:
         self._stop = threading.Event()
         self._keeping = threading.Lock()
         self.reply_keys = ReplyKeys()
+        self.steps = 0
+        """Mini-batches trained, and trainings begun, since the start: what tells that training is not stuck."""
         self.progress = 0.0
         """Share of the training under way that is done, 0 to 1."""
         self.latest: tuple[Round, int, Metrics] | None = None
         """Round, samples and metrics of the newest finished update of this process."""
+
+    def set_training(self, settings: Training) -> None:
+        """Train by these settings from the next training on."""
+        self._trainer.set_settings(settings)
 
     def stop(self) -> None:
         """End the training under way."""
@@ -117,6 +124,7 @@ class ParticipantWork:
         Raises:
             ApplianceError: the base is not on disk, or the update can't be kept.
         """
+        self.steps += 1
         content = self._models.get(base)
         if isinstance(content, Absent):
             raise ApplianceError(f"the base model is not here: {content.reason}")
@@ -144,7 +152,8 @@ class ParticipantWork:
         self.progress = 0.0
 
     def _note_progress(self, epoch: int, share: float) -> None:
-        self.progress = (epoch + share) / self._trainer.epochs
+        self.steps += 1
+        self.progress = min(1.0, (epoch + share) / self._trainer.epochs)
 
     def forget(self, update_id: bytes) -> None:
         """Remove the kept update if it is still that one: the next may have been finished meanwhile."""

@@ -54,7 +54,12 @@ class Participating:
             return
         if isinstance(statement, Announcement) and statement.term == self._core.term:
             if self._announcement is None:
-                log.info("%s announced its key for term %d", statement.leader, statement.term)
+                log.info(
+                    "%s announced its key for term %d",
+                    statement.leader,
+                    statement.term,
+                    extra={"peer": statement.leader, "term": statement.term},
+                )
             self._announcement = statement
             self._outbound.leader_key_id = statement.key_id
         if isinstance(statement, Candidate) and body:
@@ -129,7 +134,7 @@ class Participating:
 
     def _train(self, action: do.Train) -> None:
         self._work.may_train()
-        log.info("training for round %d", action.round)
+        log.info("training for round %d", action.round, extra={"round": action.round})
         self._shells.participant.submit(
             functools.partial(self._work.train, action.round, action.base),
             self._trained,

@@ -119,7 +119,7 @@ def status_of(
         leader=core.leader if core.is_member else None,  # a removed node is told of no later one
         participant="active",
         aggregator="active" if core.is_leading else "inactive",
-        round=_round(core),
+        round=round_of(core),
         model=None if head is None else ModelView(head.version, head.digest, head.accuracy, head.loss),
         peers=peers.states(),
         period_left_s=core.period_left_s(now),
@@ -143,7 +143,7 @@ def _certificate(expires_at: datetime, authority_expires_at: datetime) -> Certif
     return CertificateView(expires_at.timestamp(), round(left, 1), authority_expires_at.timestamp())
 
 
-def _round(core: NodeCore) -> int:
+def round_of(core: NodeCore) -> int:
     """Return the round that is open, or the one to come."""
     opening = core.participant.opening
     return core.lineage.next_round if opening is None else max(opening.round, core.lineage.next_round)
@@ -153,7 +153,7 @@ def summary(core: NodeCore, peers: PeerWatch) -> str:
     """Return one line, such as "leader of term 5, round 12, 4/4 peers up"."""
     if not core.is_member:
         return _outside(core)
-    count = f"round {_round(core)}, {len(peers.live)}/{len(peers.states())} peers up"
+    count = f"round {round_of(core)}, {len(peers.live)}/{len(peers.states())} peers up"
     if core.role is Role.LEADER:
         return f"leader of term {core.term}, {count}"
     if core.leader is not None:

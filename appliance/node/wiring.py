@@ -6,7 +6,8 @@ import logging
 import os
 import random
 import secrets
-from collections.abc import AsyncIterator
+import signal
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from appliance import __version__
@@ -24,6 +25,7 @@ from appliance.node.credentials import Credentials
 from appliance.node.elections import Elections
 from appliance.node.engine import ConsensusEngine
 from appliance.node.errands import Errands
+from appliance.node.full_disk import run_while_space_lasts
 from appliance.node.node import Node
 from appliance.node.outbound import Outbound
 from appliance.node.participant_work import ParticipantWork
@@ -37,6 +39,7 @@ from appliance.rounds.participant import FinishedUpdate
 from appliance.storage.lock import lock_folder
 from appliance.storage.models import Absent, ModelStore, UpdateStore
 from appliance.storage.seeds import seed
+from appliance.systemd.journal import JournalHandler
 from appliance.systemd.notify import Notifier
 from appliance.tokens.wallet import Wallet
 from appliance.training import datasets
@@ -53,8 +56,19 @@ from it, and then the whole node waits for it."""
 log = logging.getLogger(__name__)
 
 
-async def run(config: Config, stop: asyncio.Event, clock: Clock = system_clock) -> None:
-    """Run a node until ``stop`` is set.
+async def run(
+    config: Config,
+    stop: asyncio.Event,
+    clock: Clock = system_clock,
+    *,
+    reread: Callable[[], Config] | None = None,
+    journal: JournalHandler | None = None,
+) -> None:
+    """Run a node until ``stop`` is set; while its disk is full, wait for space.
+
+    Args:
+        reread: reads the configuration file again, for ``p2pfl-node reload`` and SIGHUP; None: it has no file.
+        journal: where the log goes; its entries get fields of what the node does.
 
     Raises:
         OperatorError: it can't start, or not go on: one sentence that says why and what to do.
@@ -62,10 +76,18 @@ async def run(config: Config, stop: asyncio.Event, clock: Clock = system_clock) 
     notifier = Notifier()
     bugs: list[Exception] = []
     stop_on_bugs(stop, bugs, clock)
-    async with _node(config, clock) as node, operator_api(config.operator, node):
-        notifier.ready()
-        log.info("%s %s is up, member of %s", config.node, __version__, config.cluster.name)
-        await node.serve(stop, notifier)
+
+    async def life() -> None:
+        async with _node(config, clock, reread or (lambda: config)) as node, operator_api(config.operator, node):
+            if journal is not None:
+                journal.context = node.log_fields
+            if reread is not None:
+                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, node.hang_up)
+            notifier.ready()
+            log.info("%s %s is up, member of %s", config.node, __version__, config.cluster.name)
+            await node.serve(stop, notifier)
+
+    await run_while_space_lasts(life, state=config.state, operator=config.operator, stop=stop, notifier=notifier)
     if bugs:
         raise bugs[0]
 
@@ -91,7 +113,7 @@ def stop_on_bugs(stop: asyncio.Event, bugs: list[Exception], clock: Clock) -> No
 
 
 @contextlib.asynccontextmanager
-async def _node(config: Config, clock: Clock) -> AsyncIterator[Node]:
+async def _node(config: Config, clock: Clock, reread: Callable[[], Config]) -> AsyncIterator[Node]:
     """Wire a node: shells first, then the core that decides, then what drives it."""
     identity = NodeIdentity.load(config.identity, config.node)
     async with contextlib.AsyncExitStack() as stack:
@@ -169,7 +191,14 @@ async def _node(config: Config, clock: Clock) -> AsyncIterator[Node]:
         outbound = Outbound(core, shells, errands, config.delivery, random.SystemRandom())
         conductor = relay.target = Conductor(core, shells, errands, elections, outbound)
         yield Node(
-            config, core=core, shells=shells, conductor=conductor, faults=errands.faults, elections=elections, pool=pool
+            config,
+            core=core,
+            shells=shells,
+            conductor=conductor,
+            faults=errands.faults,
+            elections=elections,
+            pool=pool,
+            reread=reread,
         )
 
 
@@ -180,7 +209,8 @@ def _trust(shells: Shells) -> None:
     shells.verifier.set_revoked(credentials.revoked.serials)
     for peer, serial in mesh.serials.items():
         if serial in credentials.revoked.serials:
-            log.warning("the certificate of %s is revoked: it is out of the mesh, and of consensus", peer)
+            text = "the certificate of %s is revoked: it is out of the mesh, and of consensus"
+            log.warning(text, peer, extra={"peer": peer})
             shells.keys.forget(peer)
     if credentials.revoked.der:
         mesh.broadcast(Revocations(credentials.revoked.der))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from appliance.operator_api.views import MembersView, NewMember, Status
+from appliance.operator_api.views import MembersView, NewMember, ReloadedView, Status
 from appliance.words.errors import OperatorError
 from appliance.words.ids import NodeName
 from appliance.words.settings import Operator
@@ -35,12 +35,19 @@ class NodeApi:
         """Return the body of a GET."""
         code, body = self._request("GET", path)
         if code != http.client.OK:
-            raise OperatorError(body.decode(errors="replace").strip() or f"the node answered with status {code}")
+            raise OperatorError(_refusal(code, body))
         return body
 
     def resign(self) -> None:
         """Ask the leader to hand over."""
         self._ask("POST", "/v1/resign")
+
+    def reload(self) -> ReloadedView:
+        """Have the node read its configuration file again. Raises OperatorError if the file can't be used."""
+        code, body = self._request("POST", "/v1/reload")
+        if code != http.client.OK:
+            raise OperatorError(_refusal(code, body))
+        return msgspec.json.decode(body, type=ReloadedView)
 
     def members(self) -> MembersView:
         """Return ``/v1/members``, typed."""
@@ -61,7 +68,7 @@ class NodeApi:
     def _ask(self, method: str, path: str, content: bytes | None = None) -> None:
         code, body = self._request(method, path, content)
         if code != http.client.ACCEPTED:
-            raise OperatorError(body.decode(errors="replace").strip() or f"the node answered with status {code}")
+            raise OperatorError(_refusal(code, body))
 
     def _request(self, method: str, path: str, content: bytes | None = None) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self.settings.host, self.settings.port, timeout=TIMEOUT_S)
@@ -79,3 +86,7 @@ class NodeApi:
             ) from None
         finally:
             connection.close()
+
+
+def _refusal(code: int, body: bytes) -> str:
+    return body.decode(errors="replace").strip() or f"the node answered with status {code}"

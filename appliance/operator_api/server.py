@@ -28,7 +28,13 @@ async def operator_api(settings: Operator, node: Operated) -> AsyncIterator[None
     Raises:
         OperatorError: the port can't be bound.
     """
-    runner = web.AppRunner(_application(settings.host, node), access_log=None, shutdown_timeout=1.0)
+    async with _served(settings, _application(settings.host, node)):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _served(settings: Operator, application: web.Application) -> AsyncIterator[None]:
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         try:
@@ -41,6 +47,19 @@ async def operator_api(settings: Operator, node: Operated) -> AsyncIterator[None
         yield
     finally:
         await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def unavailable_api(settings: Operator, reason: str) -> AsyncIterator[None]:
+    """Answer every request with status 503 and the reason why the node can't work now. Raises as ``operator_api``."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=503, text=reason + "\n")
+
+    application = web.Application(client_max_size=_BODY_LIMIT, middlewares=[_refuse_other_names(settings.host)])
+    application.router.add_route("*", "/{path:.*}", answer)
+    async with _served(settings, application):
+        yield
 
 
 def _application(host: str, node: Operated) -> web.Application:
@@ -89,6 +108,12 @@ def _application(host: str, node: Operated) -> web.Application:
     async def remove_member(request: web.Request) -> web.Response:
         return await _done(node.remove_member(request.match_info["node"]))
 
+    async def reload(_: web.Request) -> web.Response:
+        try:
+            return _json(msgspec.json.encode(node.reload()))
+        except OperatorError as error:
+            return web.Response(status=409, text=f"{error}\n")
+
     async def revoke(request: web.Request) -> web.Response:
         try:
             node.revoke(await request.clone(client_max_size=_LIST_LIMIT).read())
@@ -103,6 +128,7 @@ def _application(host: str, node: Operated) -> web.Application:
             web.get("/v1/elections", elections),
             web.get("/v1/model", model),
             web.post("/v1/resign", resign),
+            web.post("/v1/reload", reload),
             web.get("/v1/members", members),
             web.post("/v1/members", add_member),
             web.delete("/v1/members/{node}", remove_member),

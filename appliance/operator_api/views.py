@@ -119,6 +119,18 @@ class NewMember(Struct, frozen=True, forbid_unknown_fields=True):
     consensus_port: Port = 7001
 
 
+class ReloadedView(Struct, frozen=True):
+    """What reading the configuration file again has changed.
+
+    Attributes:
+        applied: what is in force now, such as "rounds.interval_s: 60.0 -> 30.0".
+        at_restart: keys that differ in the file, and take effect when the node starts again.
+    """
+
+    applied: list[str]
+    at_restart: list[str]
+
+
 class Operated(Protocol):
     """What the API asks of a node. What waits is a coroutine."""
 
@@ -136,6 +148,9 @@ class Operated(Protocol):
 
     def resign(self) -> str | None:
         """Ask the leader to hand over; return why that can't be asked, or None."""
+
+    def reload(self) -> ReloadedView:
+        """Read the configuration file again. Raises OperatorError; then nothing has changed."""
 
     def revoke(self, content: bytes) -> None:
         """Take in the authority's newest revocation list. Raises OperatorError."""

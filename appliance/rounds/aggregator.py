@@ -89,6 +89,11 @@ class Aggregator:
         self._handing_over = False
         self._actions: list[AggregatorAction] = []
 
+    def set_rounds(self, settings: Rounds) -> None:
+        """Open and close rounds by these settings from now on; an open one keeps its deadline."""
+        self._settings = settings
+        self._electorate.set_quorum(settings.quorum)
+
     @property
     def phase(self) -> Phase:
         """What the aggregator does now."""

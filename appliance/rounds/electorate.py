@@ -25,6 +25,10 @@ class Electorate:
         self.members = members
         self.live_peers &= members
 
+    def set_quorum(self, quorum: int | None) -> None:
+        """Need so many updates from now on; None is a majority."""
+        self._configured_quorum = quorum
+
     def set_live(self, live: frozenset[NodeName]) -> None:
         """These nodes are heard."""
         self.live_peers = live & self.members - {self._node}

@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from appliance.words.errors import StateError
+from appliance.words.errors import DiskFullError, StateError
 
 
 def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
@@ -62,8 +62,8 @@ def write_fully(handle: int, content: bytes) -> None:
 
 
 _ADVICE = {
-    errno.ENOSPC: "the disk is full; free some space and start the node again",
-    errno.EDQUOT: "the disk quota is used up; free some space and start the node again",
+    errno.ENOSPC: "the disk is full; free some space",
+    errno.EDQUOT: "the disk quota is used up; free some space",
     errno.EACCES: "permission is denied; give the folder and its files to the user that runs the node",
     errno.EPERM: "permission is denied; give the folder and its files to the user that runs the node",
     errno.EROFS: "the file system is read-only; mount it writable, or put the state folder elsewhere",
@@ -77,4 +77,5 @@ _ADVICE = {
 def state_error(verb: str, path: Path, error: OSError) -> StateError:
     """Return the StateError that tells a person what failed on which file, and what to do."""
     advice = _ADVICE.get(error.errno or 0, f"the system says: {error.strerror or error}")
-    return StateError(f"can't {verb} {path}: {advice}")
+    kind = DiskFullError if DiskFullError.is_told_by(error) else StateError
+    return kind(f"can't {verb} {path}: {advice}")

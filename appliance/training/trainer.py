@@ -21,7 +21,7 @@ from appliance.words.models import Metrics, ModelLayout, SampleCount, TensorLayo
 from appliance.words.settings import Training
 
 Progress = Callable[[int, float], None]
-"""Is told the epoch, from 0, and the share of it that is done, 0 to 1; 20 times an epoch, in training's thread."""
+"""Is told the epoch, from 0, and the share of it that is done, 0 to 1; after each mini-batch, in training's thread."""
 
 _JUDGED_AT_ONCE = 500
 """Held-out samples in one forward pass: hidden layers of 4 MB. More are no faster, and leave memory behind."""
@@ -51,7 +51,6 @@ class Trainer:
     Attributes:
         layout: the tensors that every model of this task must have.
         samples: training samples in the shard.
-        epochs: passes over the shard in one round.
     """
 
     def __init__(self, settings: Training, shard: Shard) -> None:
@@ -60,9 +59,17 @@ class Trainer:
         self._images, self._labels = _tensors(shard.training)
         self._held_out_images, self._held_out_labels = _tensors(shard.held_out)
         self.samples = len(shard.training)
-        self.epochs = settings.epochs
         self.layout = _layout_of(_empty_network())
         torch.set_num_threads(settings.threads)
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the shard in one round."""
+        return self._settings.epochs
+
+    def set_settings(self, settings: Training) -> None:
+        """Train by these settings from the next training on; ``threads`` and ``seed`` are not to differ."""
+        self._settings = settings
 
     def initial_model(self) -> bytes:
         """Return the safetensors bytes of a fresh network, initialised by the settings' seed as PyTorch does it."""
@@ -96,22 +103,22 @@ class Trainer:
             RemoteError: if the base is not of this layout.
             OperatorError: if training diverged.
         """
+        settings = self._settings  # another thread may set others meanwhile
         network = self._network_of(base)
         parameters = list(network.parameters())
-        adam = Adam(parameters, self._settings.learning_rate)
-        batches = math.ceil(self.samples / self._settings.batch_size)
-        report_each = max(1, batches // 20)
+        adam = Adam(parameters, settings.learning_rate)
+        batches = math.ceil(self.samples / settings.batch_size)
         with _denormals_flushed():
-            for epoch in range(self._settings.epochs):
-                for done, (images, labels) in enumerate(self._batches(round, epoch), start=1):
+            for epoch in range(settings.epochs):
+                for done, (images, labels) in enumerate(self._batches(settings, round, epoch), start=1):
                     if stop.is_set():
                         return None
                     loss = functional.cross_entropy(network(images), labels)
                     # Not backward(): it would add each gradient to one kept from the last batch, and cost a pass more.
                     adam.step(torch.autograd.grad(loss, parameters))
-                    if progress is not None and (done % report_each == 0 or done == batches):
+                    if progress is not None:
                         progress(epoch, done / batches)
-        self._check_finite(parameters, round)
+        _check_finite(parameters, round, settings.learning_rate)
         return Trained(self._bytes_of(network), self.samples, self._judge(network, limit))
 
     def evaluate(self, model: bytes, limit: int | None = None) -> Metrics:
@@ -121,12 +128,12 @@ class Trainer:
         """
         return self._judge(self._network_of(model), limit)
 
-    def _batches(self, round_: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, settings: Training, round_: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield pixels, float32 [batch, 28, 28] from 0 to 1, and labels, int64 [batch]; each sample once."""
-        seeds = (self._settings.seed, round_, epoch, self._shard.number)
+        seeds = (settings.seed, round_, epoch, self._shard.number)
         order = torch.from_numpy(np.random.default_rng(seeds).permutation(self.samples))
-        for start in range(0, self.samples, self._settings.batch_size):
-            places = order[start : start + self._settings.batch_size]
+        for start in range(0, self.samples, settings.batch_size):
+            places = order[start : start + settings.batch_size]
             yield self._images.index_select(0, places) * _PIXEL, self._labels.index_select(0, places)
 
     def _judge(self, network: nn.Module, limit: int | None) -> Metrics:
@@ -152,12 +159,13 @@ class Trainer:
     def _bytes_of(self, network: nn.Module) -> bytes:
         return serialise({name: tensor.numpy() for name, tensor in network.state_dict().items()}, self.layout)
 
-    def _check_finite(self, parameters: list[nn.Parameter], round_: int) -> None:
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
-            raise OperatorError(
-                f"training of round {round_} diverged (a weight is not finite); "
-                f"lower training.learning_rate, which is {self._settings.learning_rate:g}"
-            )
+
+def _check_finite(parameters: list[nn.Parameter], round_: int, learning_rate: float) -> None:
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
+        raise OperatorError(
+            f"training of round {round_} diverged (a weight is not finite); "
+            f"lower training.learning_rate, which is {learning_rate:g}"
+        )
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """The errors of the product: one root, and under it whose fault it is."""
 
+import errno
+
 
 class ApplianceError(Exception):
     """Root of every error that this package raises on purpose."""
@@ -15,6 +17,15 @@ class ConfigurationError(OperatorError, ValueError):
 
 class StateError(OperatorError, OSError):
     """A state folder that can't be read or written, or whose content is damaged; the text names the file."""
+
+
+class DiskFullError(StateError):
+    """A state folder has no space, or its quota is used up: what ends by itself when somebody makes some."""
+
+    @staticmethod
+    def is_told_by(error: OSError) -> bool:
+        """Tell whether the system reported this."""
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class RemoteError(ApplianceError, ValueError):

@@ -65,6 +65,23 @@ def test_systemd_is_notified(make_cluster: MakeCluster, systemd: Systemd) -> Non
     assert {line.partition("=")[0] for line in systemd.heard} == {"READY", "STATUS", "WATCHDOG", "STOPPING"}
 
 
+def test_a_participant_that_hangs_stops_the_pings(make_cluster: MakeCluster, systemd: Systemd) -> None:
+    """The event loop of this node turns and consensus ticks; only its training thread stands still."""
+    cluster = make_cluster(plan(1))
+    node = cluster["node0"]
+    node.module = "tests.process.hanging_node"
+    node.start({"NOTIFY_SOCKET": str(systemd.path), "WATCHDOG_USEC": str(int(WATCHDOG_S * 1e6))})
+    until(lambda: "training for round 1" in node.log(), "training", within_s=60)
+    until(lambda: systemd.listen().count("WATCHDOG=1") >= 1, "pings before")
+    pass_time(5.0)
+    pings = systemd.listen().count("WATCHDOG=1")
+    pass_time(2 * WATCHDOG_S)
+    assert systemd.listen().count("WATCHDOG=1") == pings, "systemd would take this node for one that lives"
+    status = node.status()
+    assert status is not None
+    assert status.leader == "node0", "all but the participant lives"
+
+
 def test_ctrl_c_ends_the_node_in_order(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(plan(1))
     cluster.start()

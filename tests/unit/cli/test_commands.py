@@ -15,8 +15,8 @@ from aiohttp import web
 from click.testing import CliRunner, Result
 from rich.console import Console
 
+from appliance.cli.logs import PriorityFormatter
 from appliance.cli.main import main
-from appliance.cli.run import _JournalFormatter
 from appliance.cli.status import duration, render
 from appliance.node.cluster import ClusterPlan, create_cluster
 from appliance.operator_api.views import NewMember, WaitingView
@@ -380,7 +380,7 @@ def test_durations_are_for_people(seconds: float, text: str) -> None:
 
 def test_each_line_for_the_journal_carries_its_priority() -> None:
     """sd-daemon(3): a line without one would be taken as informational, whatever went wrong."""
-    formatter = _JournalFormatter("%(message)s")
+    formatter = PriorityFormatter("%(message)s")
     lines = {
         logging.CRITICAL: "<2>a\n<2>b",
         logging.ERROR: "<3>a\n<3>b",

@@ -13,6 +13,7 @@ from appliance.operator_api.views import (
     ModelView,
     NetworkView,
     NewMember,
+    ReloadedView,
     Status,
     UpdateView,
     WaitingView,
@@ -98,6 +99,11 @@ class FakeNode:
             summary = "follower of node1 in term 4, round 7, 1/2 peers up"
             self.state = msgspec.structs.replace(self.state, role="follower", leader="node1", term=4, summary=summary)
         return self.resign_problem
+
+    def reload(self) -> ReloadedView:
+        if self.member_problem:
+            raise OperatorError(self.member_problem)
+        return ReloadedView(["rounds.interval_s: 60.0 -> 5.0"], ["state"])
 
     def members(self) -> MembersView:
         return self.membership
