@@ -3,18 +3,21 @@
 # make soak   100,000 simulated histories of consensus, each with its own faults; about ten minutes on 2 cores
 # make mutations   breaks the code on purpose in 159 ways, and fails if no check notices one; about 12 minutes
 # make fuzz   each parser of foreign bytes under a coverage-guided fuzzer for ten minutes; 20 of them, so 3 h 20 min
+# make rpm    the packages for RHEL 8, in dist/, and rpmlint on them; needs rpmbuild (packaging/rpm/README.md)
+# make repo KEY=...   a dnf repository of them in dist/repo, signed with that key of gpg
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UPSTREAM := $(VENV)/upstream
+KEY ?= $(P2PFL_SIGNING_KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak mutations fuzz lint lock clean
+.PHONY: help setup demo test soak mutations fuzz lint lock rpm repo clean
 
 help:
-	@sed -n '1,5s/^# //p' Makefile
+	@sed -n '1,7s/^# //p' Makefile
 
 setup: $(READY)
 
@@ -53,10 +56,21 @@ mutations: $(READY)
 fuzz: $(READY)
 	$(BIN)/python -m tests.fuzz --all --seconds 600
 
-# Writes the newest versions that pyproject.toml allows, as installed now, into constraints.txt.
+# Writes the newest versions that pyproject.toml allows, as installed now, into constraints.txt; then what of them the
+# RPM bundles.
 lock: $(READY)
 	@{ sed -n '/^#/p' constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.new
 	@mv constraints.new constraints.txt
+	$(BIN)/python packaging/rpm/lock.py
+
+# What the RPM bundles is downloaded once, and checked against the lock file's checksums each time.
+rpm: $(READY)
+	PYTHON=$(BIN)/python packaging/rpm/build-rpm --wheels dist/wheels --out dist
+	@command -v rpmlint >/dev/null || { echo "make: rpmlint is not installed, so the packages were not checked by it" >&2; exit 0; }; \
+		rpmlint --config packaging/rpm/rpmlint.toml dist/p2pfl-node*-"$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)"-*.rpm
+
+repo:
+	packaging/rpm/make-repo --key "$(KEY)" --rpms dist --out dist/repo
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

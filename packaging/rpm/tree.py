@@ -28,6 +28,11 @@ NOT_NEEDED = (
     "torchvision/image.so",
     "torchvision.libs",
 )
+# Wherever they are: sources, headers, Windows programs, what a builder's tool left, libraries of PyTorch's own tests.
+NOT_RUN = (
+    *("*.a", "*.c", "*.cpp", "*.h", "*.pc", "*.pyi", "*.exe", ".lock"),
+    *("*_test.so", "libbackend_with_compiler.so", "libaoti_custom_ops.so"),
+)
 # What pip says of how it installed: paths of the builder, and checksums of files that are not here any more.
 NOT_TRUE = ("RECORD", "REQUESTED", "direct_url.json")
 
@@ -47,11 +52,21 @@ def prune(site: Path) -> None:
         for name in NOT_TRUE:
             (metadata / name).unlink(missing_ok=True)
         (metadata / "INSTALLER").write_text("rpm\n")
-    for library in _objects(site):
-        library.chmod(0o755)
-    for pattern in ("*.a", "*.pyi", "*_test.so", "libbackend_with_compiler.so", "libaoti_custom_ops.so"):
+    for pattern in NOT_RUN:
         for file in site.rglob(pattern):
             file.unlink()
+    _set_modes(site)
+
+
+def _set_modes(site: Path) -> None:
+    """Leave nothing executable but machine code: no module here is a program, whatever its author thought of it."""
+    programs = set(_objects(site))
+    for file in filter(Path.is_file, site.rglob("*")):
+        file.chmod(0o755 if file in programs else 0o644)
+        content = file.read_bytes() if file.suffix == ".py" else b""
+        if content.startswith(b"#!"):
+            # Only the mark goes, so that each line keeps its number.
+            file.write_bytes(b"#" + content[2:])
 
 
 def _prune_kept_tests(site: Path) -> None:
