@@ -14,7 +14,7 @@ UPSTREAM := $(VENV)/upstream
 KEY ?= $(P2PFL_SIGNING_KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak mutations fuzz lint lock rpm repo clean
+.PHONY: help setup demo test test-system soak mutations fuzz lint lock rpm repo clean
 
 help:
 	@sed -n '1,7s/^# //p' Makefile
@@ -49,6 +49,10 @@ test: lint $(UPSTREAM)/raftos
 
 soak: $(READY)
 	$(BIN)/python -m tests.simulation.consensus.chaos --seeds 100000 --processes 2
+
+# Root, and the packages of tests/system/packages.txt; keeps what it builds in .system/.
+test-system: $(READY)
+	@$(BIN)/python -m tests.system
 
 mutations: $(READY)
 	$(BIN)/python -m tests.mutations
