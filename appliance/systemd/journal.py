@@ -31,6 +31,7 @@ class JournalHandler(logging.Handler):
     def __init__(self, path: Path = SOCKET) -> None:
         """Connect. Raises OSError if no journal listens at ``path``."""
         super().__init__()
+        self.setFormatter(logging.Formatter("%(message)s"))  # the rest has fields of its own
         self.context: Callable[[], Fields] = dict
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:

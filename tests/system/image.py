@@ -6,7 +6,8 @@ from tests.system.guests import sh
 
 PACKAGES = (
     "systemd,systemd-sysv,dbus,libpam-systemd,policykit-1,iproute2,iputils-ping,python3,python3-apt,openssh-server,"
-    "nftables,firewalld,ipset,iptables,dnf,rpm,python3-rpm,python3-libdnf,ca-certificates,curl,netcat-openbsd,procps,kmod"
+    "nftables,firewalld,ipset,iptables,dnf,rpm,python3-rpm,python3-libdnf,ca-certificates,curl,netcat-openbsd,procps,kmod,"
+    "libfaketime"
 )
 OS_RELEASE = """\
 NAME="Red Hat Enterprise Linux"
@@ -26,7 +27,8 @@ MASKED = (
 def build(cache: Path) -> Path:
     """Return the root file system, made once and kept in ``cache``."""
     rootfs = cache / "rootfs"
-    if (rootfs / ".whole").exists():
+    whole = rootfs / ".whole"
+    if whole.exists() and whole.read_text() == PACKAGES:
         return rootfs
     sh("rm", "-rf", rootfs)
     mirror = sh("apt-get", "indextargets", "--format", "$(REPO_URI)").split()[0]
@@ -35,7 +37,7 @@ def build(cache: Path) -> Path:
     sh("mmdebstrap", *without, f"--include={PACKAGES}", "bookworm", rootfs, f"deb {mirror} bookworm main")
     _pretend(rootfs)
     _settle(rootfs)
-    (rootfs / ".whole").touch()
+    whole.write_text(PACKAGES)
     return rootfs
 
 

@@ -190,6 +190,61 @@ def test_the_watchdog_ends_a_stopped_process(cluster: Cluster) -> None:
     cluster.wait_leader()
 
 
+CLOCK = """
+[Service]
+Environment=LD_PRELOAD=/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1
+Environment=FAKETIME_TIMESTAMP_FILE=/etc/p2pfl-node/clock FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1
+"""
+
+
+def test_the_clock_jumps_by_a_day(cluster: Cluster) -> None:
+    """A guest can't set its clock: a preloaded library shows another one to the service alone."""
+    guest = cluster.guests[0]
+    folder = "/etc/systemd/system/p2pfl-node.service.d"
+    guest.run(f"mkdir -p {folder}; cat >{folder}/clock.conf <<'END'\n{CLOCK}\nEND\necho +0 >/etc/p2pfl-node/clock")
+    guest.run("systemctl daemon-reload; systemctl restart p2pfl-node")
+    leader, term = cluster.wait_leader()
+    version, before = cluster.version(guest), _days_left(cluster, guest)
+    guest.run("echo +1d >/etc/p2pfl-node/clock")
+    after = until(lambda: (days := _days_left(cluster, guest)) < before - 0.9 and days, "another time in it", 20)
+    cluster.wait_version(version + 5)
+    assert cluster.wait_leader() == (leader, term), "nothing else happened"
+    assert show(guest, "NRestarts")["NRestarts"] == "0", "a restart by hand has set the count to 0"
+    say(
+        f"{guest.name} is a day ahead ({before} and then {after} days left of its certificate); {leader.name} still "
+        f"leads term {term}, and five more models are committed"
+    )
+    guest.run(f"rm -r {folder}; systemctl daemon-reload; systemctl restart p2pfl-node")
+    cluster.wait_leader()
+
+
+def _days_left(cluster: Cluster, guest: Guest) -> float:
+    state = cluster.status(guest)
+    return float("inf") if state is None else float(state["certificate"]["expires_in_days"])
+
+
+def test_a_node_is_removed_and_another_added(cluster: Cluster) -> None:
+    leader, _ = cluster.wait_leader()
+    guest = others(cluster, leader)[0]
+    rest = others(cluster, guest)
+    assert f"{guest.name} is no member" in leader.run(f"p2pfl-node member remove {guest.name}")
+    guest.run("systemctl stop p2pfl-node")
+    version = cluster.version(leader)
+    cluster.wait_version(version + 2, rest)
+    # As a new machine would: nothing of the old one's state, and it waits to be let in.
+    guest.run("rm -r /var/lib/p2pfl-node/*; sed -i '/^name = /a join = true' /etc/p2pfl-node/node.toml")
+    begin = time.monotonic()
+    guest.run("systemctl start p2pfl-node")
+    leader, _ = cluster.wait_leader(rest)
+    said = leader.run(f"p2pfl-node member add {guest.name} --host {guest.address}")
+    assert f"{guest.name} votes" in said
+    cluster.wait_version(version + 4)
+    say(
+        f"{guest.name} removed, and added as a new machine: it votes and has all {cluster.check_lineages()} models "
+        f"{time.monotonic() - begin:.1f} s after its start"
+    )
+
+
 def test_restarts_one_after_another_lose_nothing(cluster: Cluster) -> None:
     before = cluster.lineage(cluster.guests[0])
     for guest in cluster.guests:
