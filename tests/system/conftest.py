@@ -35,13 +35,15 @@ def lab(disks: Path) -> Iterator[Lab]:
     """Five booted guests, and the repository that they reach."""
     lab = Lab(CACHE / "rootfs", disks)
     # What a test of a full disk fills must be small, and not the disk of this machine.
-    lab.guests[4].binds = [f"--bind={small_disk(disks)}:/var/lib/p2pfl-node"]
+    small = small_disk(disks)
+    lab.guests[4].binds = [f"--bind={small}:/var/lib/p2pfl-node"]
     try:
         print(f"\nfive guests are up after {lab.up():.1f} s")
         with repository.served(CACHE / "repository"):
             yield lab
     finally:
         lab.down()
+        sh("umount", small)
 
 
 def small_disk(disks: Path) -> Path:

@@ -27,8 +27,8 @@ MASKED = (
 def build(cache: Path) -> Path:
     """Return the root file system, made once and kept in ``cache``."""
     rootfs = cache / "rootfs"
-    whole = rootfs / ".whole"
-    if whole.exists() and whole.read_text() == PACKAGES:
+    whole, recipe = rootfs / ".whole", Path(__file__).read_text()
+    if whole.exists() and whole.read_text() == recipe:
         return rootfs
     sh("rm", "-rf", rootfs)
     mirror = sh("apt-get", "indextargets", "--format", "$(REPO_URI)").split()[0]
@@ -37,7 +37,7 @@ def build(cache: Path) -> Path:
     sh("mmdebstrap", *without, f"--include={PACKAGES}", "bookworm", rootfs, f"deb {mirror} bookworm main")
     _pretend(rootfs)
     _settle(rootfs)
-    whole.write_text(PACKAGES)
+    whole.write_text(recipe)
     return rootfs
 
 
@@ -64,4 +64,7 @@ def _settle(rootfs: Path) -> None:
     (rootfs / "etc/systemd/journald.conf.d/here.conf").write_text("[Journal]\nStorage=persistent\nSystemMaxUse=64M\n")
     for unit in MASKED.split():
         (rootfs / "etc/systemd/system" / unit).symlink_to("/dev/null")
+    # As on RHEL: what is installed starts only when an operator says so. Debian's default is the opposite.
+    (rootfs / "etc/systemd/system-preset").mkdir(exist_ok=True)
+    (rootfs / "etc/systemd/system-preset/99-default-disable.preset").write_text("disable *\n")
     sh("chroot", rootfs, "systemctl", "enable", "firewalld.service")
