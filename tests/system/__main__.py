@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.system import image, repository
+from tests.system import control, image, repository
 from tests.system.guests import CACHE, CGROUPS, remove_cgroups
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +27,8 @@ def main() -> int:
     CACHE.mkdir(exist_ok=True)
     print("test-system: the guests' root file system", flush=True)
     image.build(CACHE)
+    print("test-system: Ansible", flush=True)
+    control.build()
     print("test-system: two versions of the packages, and their signed repository", flush=True)
     repository.build(CACHE)
     namespaces = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]

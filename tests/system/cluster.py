@@ -1,88 +1,33 @@
-"""The appliance on the guests: installed from the repository, configured, started, and asked how it is."""
+"""The appliance on the guests, asked how it is from outside."""
 
 import json
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from tests.system.guests import Guest, sh, until
-from tests.system.repository import URL, VERSIONS
+from tests.system.guests import Guest, until
 
 CONFIGURATION = "/etc/p2pfl-node/node.toml"
 PKI = "/etc/p2pfl-node/pki"
+STATE = "/var/lib/p2pfl-node"
+
+
+def say(sentence: str) -> None:
+    """Print what a check saw."""
+    print(f"\n    {sentence}")
 
 
 class Cluster:
-    """The five nodes; the authority lies on the machine that hosts the guests."""
+    """The five nodes."""
 
-    def __init__(self, guests: Sequence[Guest], authority: Path) -> None:
+    def __init__(self, guests: Sequence[Guest]) -> None:
         self.guests = list(guests)
-        self._authority = authority
 
     def __getitem__(self, name: str) -> Guest:
         return next(guest for guest in self.guests if guest.name == name)
 
-    # --- provisioning -------------------------------------------------------------------------------------------------
-
-    def create_authority(self) -> None:
-        """Make the certificate authority."""
-        _p2pfl("pki", "create", "p2pfl", self._authority)
-
-    def install(self, guest: Guest) -> None:
-        """``dnf install p2pfl-node``, with signatures checked."""
-        guest.run(f"""
-            curl -sS {URL}/p2pfl-node.repo >/etc/yum.repos.d/p2pfl-node.repo
-            rpm --import {URL}/RPM-GPG-KEY-p2pfl-node
-            dnf install -y -q el8-provides p2pfl-node-{VERSIONS[0]}
-        """)
-
-    def enrol(self, guest: Guest) -> None:
-        """Have the node make its key, and bring it the certificate; the key never leaves it."""
-        guest.run(f"runuser -u p2pfl-node -- p2pfl-node pki csr {guest.name} {PKI}")
-        request, certificate = self._authority / f"{guest.name}.csr", self._authority / f"{guest.name}.pem"
-        request.write_text(guest.run(f"cat {PKI}/node.csr"))
-        issue = ("--ca", self._authority, "--host", guest.address, "--out", certificate)
-        _p2pfl("pki", "issue", request, *issue)
-        for name, content in (("ca", self._authority / "ca.pem"), ("node", certificate)):
-            put(guest, f"{PKI}/{name}.pem", content.read_text())
-
-    def configure(self, guest: Guest) -> None:
-        """Write node.toml, open the firewall to the members, and check."""
-        members = "".join(f'{other.name} = {{ host = "{other.address}" }}\n' for other in self.guests)
-        put(
-            guest,
-            CONFIGURATION,
-            f"""\
-node = "{guest.name}"
-[cluster]
-name = "p2pfl"
-[cluster.members]
-{members}
-[identity]
-ca = "{PKI}/ca.pem"
-certificate = "{PKI}/node.pem"
-private_key = "{PKI}/node.key"
-[rounds]
-interval_s = 1.0
-deadline_s = 30.0
-[delivery]
-window_s = 0.5
-[data]
-shard = {self.guests.index(guest)}
-shards = {len(self.guests)}
-""",
-        )
-        rules = "".join(
-            f"""firewall-cmd -q --permanent --add-rich-rule='rule family="ipv4" source address="{other.address}" """
-            f"""port port="{port}" protocol="{protocol}" accept'\n"""
-            for other in self.guests
-            for port, protocol in ((7000, "tcp"), (7001, "udp"))
-            if other is not guest
-        )
-        guest.run(f"{rules}firewall-cmd -q --reload\nrunuser -u p2pfl-node -- p2pfl-node check")
-
-    # --- its state ----------------------------------------------------------------------------------------------------
+    def others(self, *but: Guest) -> list[Guest]:
+        """Return all guests but these."""
+        return [guest for guest in self.guests if guest not in but]
 
     def status(self, guest: Guest) -> dict[str, Any] | None:
         """Return what ``p2pfl-node status --json`` says; None if the node does not answer."""
@@ -99,6 +44,15 @@ shards = {len(self.guests)}
     def wait_leader(self, among: Sequence[Guest] | None = None, within_s: float = 60.0) -> tuple[Guest, int]:
         """Wait for one leader."""
         return until(lambda: self.leader(among), "one leader", within_s)
+
+    def wait_another(self, among: Sequence[Guest], than: int) -> tuple[Guest, int]:
+        """Wait for one leader of a term after that one."""
+
+        def found() -> tuple[Guest, int] | None:
+            leader = self.leader(among)
+            return leader if leader is not None and leader[1] > than else None
+
+        return until(found, f"a leader of a term after {than}", 60)
 
     def version(self, guest: Guest) -> int:
         """Return the newest committed model's version that the node knows of; -1 if it knows of none."""
@@ -122,22 +76,18 @@ shards = {len(self.guests)}
         assert len({tuple(lineage[:shortest]) for lineage in lineages}) == 1, "two nodes have different models"
         return shortest
 
+    def check_kept(self, before: Sequence[str]) -> None:
+        """Check that all these models are still there, in their order, and that rounds go on."""
+        self.wait_version(len(before))
+        assert self.lineage(self.guests[0])[: len(before)] == list(before), "a committed model is lost"
+
     def journal(self, guest: Guest, *matches: str) -> list[dict[str, Any]]:
         """Return the service's entries of the journal, as it keeps them."""
         said = guest.run(f"journalctl -q -u p2pfl-node -o json --no-pager {' '.join(matches)} || true")
         return [json.loads(line) for line in said.splitlines()]
 
 
-def put(guest: Guest, path: str, content: str) -> None:
-    """Write a file on a guest; its owner and mode stay, if it is there."""
-    guest.run(f"cat >{path} <<'END_OF_FILE'\n{content}\nEND_OF_FILE\n")
-
-
 def show(guest: Guest, *properties: str) -> dict[str, str]:
     """Return properties of the service, as ``systemctl show`` has them."""
     said = guest.run(f"systemctl show p2pfl-node {' '.join(f'-p {name}' for name in properties)}")
     return dict(line.split("=", 1) for line in said.splitlines())
-
-
-def _p2pfl(*arguments: str | Path) -> str:
-    return sh(sys.executable, "-m", "appliance.cli.main", *arguments)

@@ -8,12 +8,16 @@ import pytest
 
 from tests.system import repository
 from tests.system.cluster import Cluster
+from tests.system.control import Control
 from tests.system.guests import CACHE, Lab, sh
+
+ORDER = ("test_unit_file", "test_provisioning", "test_failures", "test_operations")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the system tests, unless ``make test-system`` has made them a place."""
+    """Skip the system tests, unless ``make test-system`` has made them a place; there they run in their order."""
     if os.environ.get("P2PFL_SYSTEM_TESTS") == "1":
+        items.sort(key=lambda item: ORDER.index(item.path.stem))
         return
     for item in items:
         if Path(__file__).parent in item.path.parents and item.path.name != "test_unit_file.py":
@@ -57,6 +61,12 @@ def small_disk(disks: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def cluster(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
-    """The appliance, to be installed on the guests."""
-    return Cluster(lab.guests, tmp_path_factory.mktemp("authority") / "ca")
+def cluster(lab: Lab) -> Cluster:
+    """The appliance on the guests."""
+    return Cluster(lab.guests)
+
+
+@pytest.fixture(scope="session")
+def control(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Control:
+    """The machine that the playbooks run on."""
+    return Control(lab.guests, tmp_path_factory.mktemp("control"))
