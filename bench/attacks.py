@@ -29,6 +29,7 @@ from appliance.aggregation.tensors import Array, Arrays, parse, serialise
 from appliance.aggregation.validation import check_samples, parse_update
 from appliance.training import datasets
 from appliance.training.examples import Examples, Shard
+from appliance.training.images import AnnTask
 from appliance.training.trainer import Trainer
 from appliance.words.models import MOST_SAMPLES
 from appliance.words.settings import Aggregation, Data, Training
@@ -149,8 +150,8 @@ def load(data: Data, images: int, cache: Path) -> Member:
     training = shard.training.take(np.arange(min(images, len(shard.training))))
     flipped = Examples(training.images, 9 - training.labels)
     return Member(
-        Trainer(Training(), Shard(shard.number, training, shard.held_out)),
-        Trainer(Training(), Shard(shard.number, flipped, shard.held_out)),
+        Trainer(Training(), AnnTask(Shard(shard.number, training, shard.held_out))),
+        Trainer(Training(), AnnTask(Shard(shard.number, flipped, shard.held_out))),
     )
 
 

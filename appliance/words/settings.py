@@ -1,8 +1,9 @@
 """The sections of a node's configuration, each with its defaults: the part that one core or shell is given."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
 from appliance.words.ids import NodeName
@@ -112,27 +113,50 @@ class Aggregation(Section, frozen=True):
 
 
 class Training(Section, frozen=True):
-    """How this node trains: Adam on mini-batches."""
+    """How this node trains: Adam on mini-batches.
+
+    Attributes:
+        proximal: mu of FedProx: how strongly the weights are held near the base model's; 0 is FedAvg.
+        device: ``auto`` takes the first CUDA device if there is one.
+    """
 
     learning_rate: Positive = 1e-3
     epochs: AtLeastOne = 1
     batch_size: AtLeastOne = 64
+    proximal: NonNegative = 0.0
     threads: AtLeastOne = 1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: AtLeastZero = 0
+
+
+class Task(Section, frozen=True):
+    """What is learned; the same on every node.
+
+    Attributes:
+        name: ``ann`` (the paper's network), ``cnn`` or ``tabular``; what an installed plug-in is called; or
+            ``module:factory``.
+        folder: where the module lies, unless Python finds it by itself.
+        options: what the task itself is told.
+    """
+
+    name: Annotated[str, Meta(min_length=1, max_length=200)] = "ann"
+    folder: Path | None = None
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class Data(Section, frozen=True):
     """This node's shard.
 
     Attributes:
-        source: ``digits`` (ships with the package) or ``mnist`` (a folder with the IDX files in ``MNIST/raw``).
-        path: the folder, for ``mnist``.
+        source: ``digits`` (ships with the package), ``mnist`` (a folder with the IDX files in ``MNIST/raw``) or
+            ``csv`` (a file); a plug-in may read something else.
+        path: the folder of ``mnist``, the file of ``csv``.
         shard: which of ``shards`` parts is this node's, from 0.
         alpha: None for IID shards; else the concentration of a Dirichlet distribution over labels (small: very skewed).
         seed: of the split; the same on every node.
     """
 
-    source: Literal["digits", "mnist"] = "digits"
+    source: Literal["digits", "mnist", "csv"] = "digits"
     path: Path | None = None
     shard: AtLeastZero = 0
     shards: AtLeastOne = 1

@@ -84,7 +84,9 @@ def test_no_file_and_no_text(tmp_path: Path) -> None:
         ("[rounds]\ndeadline_s = inf\n", "rounds.deadline_s: is inf, and must be at most 1e+09"),
         ("[consensus]\nperiod_s = 1e10\n", "consensus.period_s: is 1e+10, and must be at most 1e+09"),
         ("[operator]\nport = 70000\n", "operator.port: must be a whole number <= 65535"),
-        ("[data]\nsource = 'csv'\n", 'data.source: must be one of "digits", "mnist"'),
+        ("[data]\nsource = 'xml'\n", 'data.source: must be one of "digits", "mnist", "csv"'),
+        ("[data]\nsource = 'csv'\n", "data.path: is missing; source csv needs the file"),
+        ("[task]\nname = 3\n", "task.name: must be a text in quotes, and is a whole number"),
         ("[envelopes]\nrsa_bits = 1024\n", "envelopes.rsa_bits: must be one of 2048, 3072, 4096"),
         (
             "[aggregation]\nstrategy = 'bulyan'\n",

@@ -18,6 +18,7 @@ from appliance.rounds.participant import FinishedUpdate
 from appliance.storage.models import KeptUpdate, ModelStore, UpdateStore
 from appliance.tokens.wallet import Wallet
 from appliance.training import datasets
+from appliance.training.images import AnnTask
 from appliance.training.trainer import Trainer
 from appliance.words.errors import ApplianceError, RemoteError
 from appliance.words.ids import Digest
@@ -32,7 +33,7 @@ class Pair:
     """A leader's and a participant's work, each with its own disk."""
 
     def __init__(self, folder: Path, keys: KeyPool, settings: Aggregation = MEAN) -> None:
-        trainer = Trainer(Training(), datasets.load(Data(shards=20), folder / "data"))
+        trainer = Trainer(Training(), AnnTask(datasets.load(Data(shards=20), folder / "data")))
         self.layout = trainer.layout
         self.leader_models, self.models = ModelStore(folder / "leader"), ModelStore(folder / "models")
         self.updates = UpdateStore(folder / "update")
