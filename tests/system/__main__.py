@@ -49,7 +49,18 @@ def main() -> int:
     control.build()
     print("test-system: two versions of the packages, and their signed repository", flush=True)
     repository.build(CACHE)
-    tests = [sys.executable, "-m", "pytest", "-v", "-s", "--exitfirst", "--timeout", "900", str(Path(__file__).parent), *sys.argv[1:]]
+    tests = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-v",
+        "-s",
+        "--exitfirst",
+        "--timeout",
+        "900",
+        str(Path(__file__).parent),
+        *sys.argv[1:],
+    ]
     try:
         return subprocess.run(
             [*NAMESPACES, *tests], cwd=ROOT, env={**os.environ, "P2PFL_SYSTEM_TESTS": "1"}, check=False
