@@ -12,7 +12,8 @@ from msgspec import Struct
 from torch import Tensor, nn
 from torch.nn import functional
 
-from appliance.aggregation.tensors import parse, serialise
+from appliance.aggregation.state import parse_model
+from appliance.aggregation.tensors import serialise
 from appliance.training.adam import Adam
 from appliance.training.ann import Ann
 from appliance.training.examples import Examples, Shard
@@ -49,7 +50,7 @@ class Trainer:
     number of threads is one setting for the whole process; this class sets it.
 
     Attributes:
-        layout: the tensors that every model of this task must have.
+        layout: the tensors of the network.
         samples: training samples in the shard.
     """
 
@@ -90,7 +91,7 @@ class Trainer:
         """Train from a base model: the settings' epochs of Adam with fresh moments, on mini-batches of cross entropy.
 
         Args:
-            base: safetensors bytes of ``layout``.
+            base: safetensors bytes of ``layout``; the state of an aggregation strategy in them has no effect.
             round: with the settings' seed, the epoch and the shard it seeds the order of the samples.
             stop: when set, training ends within a batch (some milliseconds).
             limit: judge the result on this many held-out samples; all if None. All of MNIST's 10,000 take a fifth of
@@ -152,8 +153,9 @@ class Trainer:
     def _network_of(self, model: bytes) -> nn.Module:
         """Return a network with these weights (copied: a network changes its weights in place)."""
         network = _empty_network()
-        arrays = parse(model, self.layout)
-        network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in arrays.items()}, assign=True)
+        arrays = parse_model(model, self.layout)
+        weights = {tensor.name: torch.from_numpy(arrays[tensor.name].copy()) for tensor in self.layout}
+        network.load_state_dict(weights, assign=True)
         return network
 
     def _bytes_of(self, network: nn.Module) -> bytes:
