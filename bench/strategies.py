@@ -4,10 +4,10 @@
                                [--out FOLDER] [STRATEGY[,KEY=VALUE...] ...]
 
 Five members train each round from the global model with the product's trainer (one epoch, batch 64, Adam 1e-3), on the
-embedded digits, or on MNIST if DATA is a folder that torchvision.datasets.MNIST(DATA, download=False) reads. Each update
-goes through the checks that a leader makes, and then into the product's strategies; state goes from round to round in
-the model's bytes. No network, no envelopes and no consensus are run. Accuracy is on all held-out images. All is seeded,
-so that the same command gives the same figures. A KEY is one of ``[aggregation]``, as in ``fedavgm,momentum=0.7``.
+embedded digits, or on MNIST if DATA is a folder that torchvision.datasets.MNIST(DATA, download=False) reads. Updates go
+through the checks that a leader makes, and then into the product's strategies; state goes from round to round in the
+model's bytes. No network, no envelopes and no consensus are run. Accuracy is on all held-out images. All is seeded, so
+that the same command gives the same figures. A KEY is one of ``[aggregation]``, as in ``fedavgm,momentum=0.7``.
 
 FOLDER gets strategies.csv (a line for each strategy and round), strategies.json, and where matplotlib is installed
 strategies.png: a curve for each strategy.
