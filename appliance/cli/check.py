@@ -44,6 +44,4 @@ def check(file: Path) -> None:
 
 
 def _strategy(settings: Aggregation) -> str:
-    if settings.strategy == "mean":
-        return "strategy mean (bears no attacker)"
-    return f"strategy {settings.strategy} (bears {settings.attackers} attacker{'s' if settings.attackers > 1 else ''})"
+    return f"strategy {settings.strategy} (bears {settings.bears or 'no'} attacker{'s' if settings.bears > 1 else ''})"

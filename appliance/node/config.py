@@ -208,6 +208,9 @@ def _check(config: Config, path: Path) -> None:
     if config.node not in members:
         refuse("node", f"{config.node} is not among cluster.members ({', '.join(sorted(members))})")
     _check_quorum(config, refuse)
+    aggregation = config.aggregation
+    for key in aggregation.unused:
+        refuse(f"aggregation.{key}", f"has no effect on {aggregation.strategy}: remove it, or change the strategy")
     if config.cluster.join and len(members) == 1:
         refuse("cluster.join", "is true, and cluster.members names no other node: list those of the running cluster")
     if config.cluster.join and config.consensus.engine == "raftos":

@@ -11,7 +11,8 @@ import torch
 from msgspec import Struct
 from torch import Tensor, nn
 
-from appliance.aggregation.tensors import parse, serialise
+from appliance.aggregation.state import parse_model
+from appliance.aggregation.tensors import serialise
 from appliance.training.adam import Adam
 from appliance.training.device import device_of
 from appliance.training.proximal import Proximal
@@ -48,7 +49,7 @@ class Trainer:
     bytes. PyTorch's number of threads is one setting for the whole process; this class sets it.
 
     Attributes:
-        layout: the tensors that every model of this task must have.
+        layout: the tensors of the network, which every model of this task has.
         fingerprint: tells this task from others.
         samples: how many this node trains on.
     """
@@ -91,7 +92,7 @@ class Trainer:
         """Train from a base model: the settings' epochs of Adam with fresh moments, on mini-batches.
 
         Args:
-            base: safetensors bytes of ``layout``.
+            base: safetensors bytes of ``layout``; the state of an aggregation strategy in them has no effect.
             round: with the settings' seed, the epoch and the shard it seeds the order of the samples.
             stop: when set, training ends within a batch (some milliseconds).
             limit: judge the result on this many held-out samples; all if None. All of MNIST's 10,000 take a fifth of
@@ -157,8 +158,8 @@ class Trainer:
 
     def _network_of(self, model: bytes) -> nn.Module:
         """Return a network with these weights (copied: a network changes its weights in place)."""
-        arrays = parse(model, self.layout)
-        weights = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        arrays = parse_model(model, self.layout)
+        weights = {tensor.name: torch.from_numpy(arrays[tensor.name].copy()) for tensor in self.layout}
         network = _empty_network(self._task)
         network.load_state_dict(weights, assign=True)
         if any(buffer.is_meta for buffer in network.buffers()):

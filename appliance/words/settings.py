@@ -84,18 +84,36 @@ class Rounds(Section, frozen=True):
     interval_s: NonNegative = 60.0
 
 
+StrategyName = Literal["mean", "median", "trimmed-mean", "krum", "norm-clipping", "fedavgm", "fedadam", "fedyogi"]
+SERVER_OPTIMIZERS = ("fedavgm", "fedadam", "fedyogi")
+
+
 class Aggregation(Section, frozen=True):
     """What turns the updates of a round into a global model; the same on every node.
 
     Attributes:
-        strategy: ``mean`` is the paper's FedAvg and trusts every update; the others bear some hostile ones.
-        attackers: how many hostile updates a round may hold; ``mean`` bears none, whatever this says.
+        strategy: ``mean`` is the paper's FedAvg; it and the server optimizers (``fedavgm``, ``fedadam``, ``fedyogi``)
+            trust every update. The others bear some hostile ones.
+        attackers: how many hostile updates a round may hold; those that trust bear none, whatever this says.
         most_samples: an update that claims to stand for more training samples is refused.
+        server_learning_rate: a server optimizer's step; None is what suits it (``server_step``).
+        momentum: the share of a server optimizer's first moment that stays from round to round (beta 1).
+        second_momentum: the same of the second moment, of ``fedadam`` and ``fedyogi`` (beta 2).
+        tau: what these two add to the second moment's root: the smaller, the more each number has a pace of its own.
     """
 
-    strategy: Literal["mean", "median", "trimmed-mean", "krum", "norm-clipping"] = "mean"
+    strategy: StrategyName = "mean"
     attackers: AtLeastOne = 1
     most_samples: Annotated[int, Meta(ge=1, le=MOST_SAMPLES)] = MOST_SAMPLES
+    server_learning_rate: Positive | None = None
+    momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.9
+    second_momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.99
+    tau: Annotated[float, Meta(ge=1e-9, le=1)] = 1e-3
+
+    @property
+    def bears(self) -> int:
+        """How many hostile updates of a round the strategy bears."""
+        return 0 if self.strategy in ("mean", *SERVER_OPTIMIZERS) else self.attackers
 
     @property
     def least_updates(self) -> int:
@@ -103,13 +121,20 @@ class Aggregation(Section, frozen=True):
 
         More than half must be honest; Krum wants n >= 2f + 3 (Blanchard et al. 2017).
         """
-        match self.strategy:
-            case "mean":
-                return 1
-            case "krum":
-                return 2 * self.attackers + 3
-            case _:
-                return 2 * self.attackers + 1
+        return 2 * self.bears + (3 if self.strategy == "krum" else 1)
+
+    @property
+    def server_step(self) -> float:
+        """The server learning rate. Without one: 1 for FedAvgM, whose paper has none, and 0.01 for the adaptive two."""
+        return self.server_learning_rate or (1.0 if self.strategy == "fedavgm" else 0.01)
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """The server optimizers' keys that are set, and that the strategy does not use."""
+        keys = ("server_learning_rate", "momentum", "second_momentum", "tau")
+        used = {"fedavgm": keys[:2], "fedadam": keys, "fedyogi": keys}.get(self.strategy, ())
+        defaults = Aggregation()
+        return tuple(key for key in keys if key not in used and getattr(self, key) != getattr(defaults, key))
 
 
 class Training(Section, frozen=True):

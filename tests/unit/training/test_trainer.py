@@ -8,9 +8,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 
 from appliance.aggregation.fedavg import FedAvg
+from appliance.aggregation.state import serialise_model, state_name
 from appliance.aggregation.tensors import parse, serialise
 from appliance.aggregation.validation import parse_update
 from appliance.training import datasets
@@ -249,6 +251,18 @@ def test_a_model_whose_loss_is_no_number_is_judged_as_bad_as_can_be() -> None:
     metrics = trainer.evaluate(serialise(huge, trainer.layout))
     assert metrics.loss == sys.float_info.max
     assert msgspec.json.decode(msgspec.json.encode(metrics), type=type(metrics)) == metrics
+
+
+def test_the_state_of_a_strategy_in_a_model_has_no_effect_on_training_and_judging() -> None:
+    trainer = Trainer(Training(), ann())
+    base = trainer.initial_model()
+    arrays = parse(base, trainer.layout)
+    with_state = arrays | {state_name("first", name): np.full_like(array, 1e30) for name, array in arrays.items()}
+    model = serialise_model(with_state, trainer.layout)
+    assert trainer.evaluate(model) == trainer.evaluate(base)
+    assert trained(trainer, model) == trained(trainer, base), "the update has no state"
+    with pytest.raises(RemoteError, match="tensors, and 6 are expected"):
+        trainer.evaluate(safetensors.numpy.save(with_state | {"aggregation.third/w": np.zeros(1, np.float32)}))
 
 
 def test_a_base_of_another_layout_is_refused() -> None:
