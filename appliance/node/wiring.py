@@ -37,7 +37,7 @@ from appliance.pki.identity import NodeIdentity
 from appliance.pki.statements import StatementVerifier
 from appliance.rounds.participant import FinishedUpdate
 from appliance.storage.lock import lock_folder
-from appliance.storage.models import Absent, ModelStore, UpdateStore
+from appliance.storage.models import Absent, ModelStore, ResidualStore, UpdateStore
 from appliance.storage.seeds import seed
 from appliance.systemd.journal import JournalHandler
 from appliance.systemd.notify import Notifier
@@ -126,6 +126,7 @@ async def _node(config: Config, clock: Clock, reread: Callable[[], Config]) -> A
             trainer,
             models,
             updates,
+            ResidualStore(config.state / "update"),
             pool,
             secrets.token_bytes,
             wallet=Wallet(seed(config.state / "tokens.seed")),

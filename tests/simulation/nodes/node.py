@@ -319,7 +319,7 @@ class SimulatedNode:
                 self._later(0.05, lambda: self._aggregated(term, 0, Made(0, None, (), ())))
             case do.ObtainModel(digest, peer):
                 self.send(peer, lambda node: node._take_wanted(digest, self.name))
-            case do.StartCollecting(term, round_, _):
+            case do.StartCollecting(term, round_, _, _):
                 head = core.lineage.head
                 self._sum, self._sum_round = [], (round_, None if head is None else head.digest)
                 self._later(0.02, lambda: self._round_begun(term, round_))

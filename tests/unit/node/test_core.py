@@ -114,7 +114,22 @@ def test_a_leader_of_the_next_term_in_a_row_begins_anew() -> None:
 def _statements(leader: NodeName, term: int) -> list[LeaderStatement]:
     return [
         Announcement("c", leader, term, bytes(32), bytes(256)),
-        Opening("c", leader, term, 1, 0, model(0).digest, bytes(32), 0, 3, 2, 8.0, bytes(256), deliver=True),
+        Opening(
+            "c",
+            leader,
+            term,
+            1,
+            0,
+            model(0).digest,
+            bytes(32),
+            0,
+            3,
+            2,
+            8.0,
+            bytes(256),
+            deliver=True,
+            encoding="float32",
+        ),
         Candidate("c", leader, term, 1, 1, model(1).digest),
     ]
 
@@ -194,7 +209,7 @@ def test_both_sides_learn_of_a_commit() -> None:
     core = new_core(stored=frozenset({model(0).digest}))
     core.participant.trained(FinishedUpdate(bytes(16), 1, model(0).digest), START)
     actions = core.entries_committed([commit(model(0)), commit(model(1))], START)
-    assert do.Forget(bytes(16)) in actions
+    assert do.Forget(bytes(16), term=TERM_OF_MODEL) in actions
 
 
 # --- candidates stay on disk while they may be committed (invariant 3) ------------------------------------------------
