@@ -1,4 +1,4 @@
-"""Encodes the kept update as a round takes it, and keeps on disk what that loses, for the next update (error feedback)."""
+"""Encodes the kept update as a round takes it, and keeps what that loses for the next one (error feedback)."""
 
 import logging
 import threading

@@ -11,7 +11,7 @@ from appliance.envelopes.pool import KeyPool
 from appliance.envelopes.seal import open_envelope, open_under_key, seal
 from appliance.node.encoder import Encoder
 from appliance.rounds.participant import FinishedUpdate
-from appliance.storage.models import Absent, KeptUpdate, ModelStore, ResidualStore, UpdateStore
+from appliance.storage.models import Absent, KeptUpdate, ModelStore, UpdateStore
 from appliance.tokens.token import Token
 from appliance.tokens.wallet import Wallet
 from appliance.training.trainer import Trainer
@@ -87,17 +87,17 @@ class ParticipantWork:
         trainer: Trainer,
         models: ModelStore,
         updates: UpdateStore,
-        residuals: ResidualStore,
         keys: KeyPool,
         random: RandomBytes,
         *,
+        encoder: Encoder,
         wallet: Wallet,
         suite: Suite = "rsa",
     ) -> None:
         self._trainer = trainer
         self._models = models
         self._updates = updates
-        self._encoder = Encoder(trainer.layout, models, residuals)
+        self._encoder = encoder
         self._keys = keys
         self._random = random
         self._wallet = wallet

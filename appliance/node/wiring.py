@@ -23,6 +23,7 @@ from appliance.node.config import Config
 from appliance.node.core import NodeCore
 from appliance.node.credentials import Credentials
 from appliance.node.elections import Elections
+from appliance.node.encoder import Encoder
 from appliance.node.engine import ConsensusEngine
 from appliance.node.errands import Errands
 from appliance.node.full_disk import run_while_space_lasts
@@ -126,9 +127,9 @@ async def _node(config: Config, clock: Clock, reread: Callable[[], Config]) -> A
             trainer,
             models,
             updates,
-            ResidualStore(config.state / "update"),
             pool,
             secrets.token_bytes,
+            encoder=Encoder(trainer.layout, models, ResidualStore(config.state / "update")),
             wallet=Wallet(seed(config.state / "tokens.seed")),
             suite=suite,
         )

@@ -209,7 +209,7 @@ def test_both_sides_learn_of_a_commit() -> None:
     core = new_core(stored=frozenset({model(0).digest}))
     core.participant.trained(FinishedUpdate(bytes(16), 1, model(0).digest), START)
     actions = core.entries_committed([commit(model(0)), commit(model(1))], START)
-    assert do.Forget(bytes(16), term=TERM_OF_MODEL) in actions
+    assert do.Forget(bytes(16), model(1).term) in actions
 
 
 # --- candidates stay on disk while they may be committed (invariant 3) ------------------------------------------------
