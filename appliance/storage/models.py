@@ -1,4 +1,4 @@
-"""What a node holds: models' bytes by digest (invariant 3), the one update that it keeps (invariant 5), its residual."""
+"""What a node holds: models by digest (invariant 3), the one update that it keeps (invariant 5), and its residual."""
 
 import hashlib
 import re
