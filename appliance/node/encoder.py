@@ -79,13 +79,15 @@ class Encoder:
             except StateError as error:
                 log.warning("what the update lost by its encoding can't be kept: %s", error)
             else:
-                _say(found)
+                if found is not None:
+                    log.warning("%s", found.reason)
 
     def _residual(self) -> Arrays | None:
         try:
             found = self._residuals.get()
             if isinstance(found, Absent):
-                _say(found)
+                if found.damaged:
+                    log.warning("%s", found.reason)
                 return None
             try:
                 return parse_update(found.weights, self._layout)
@@ -101,8 +103,3 @@ class Encoder:
         if isinstance(content, Absent):
             raise ApplianceError(f"the base model is not here: {content.reason}")
         return content
-
-
-def _say(found: Absent | None) -> None:
-    if found is not None and found.damaged:
-        log.warning("%s", found.reason)

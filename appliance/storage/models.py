@@ -122,7 +122,7 @@ class UpdateStore:
 
     def get(self) -> KeptUpdate | Absent:
         """Return the kept update; a damaged file is removed, and the update must be trained again."""
-        return _read_record(self._path, self._MAGIC, KeptUpdate)
+        return _read_record(self._path, self._MAGIC, KeptUpdate) or Absent("no update is kept")
 
     def drop(self) -> None:
         """Forget the kept update, durably; none is fine."""
@@ -157,7 +157,7 @@ class ResidualStore:
 
     def get(self) -> Residual | Absent:
         """Return the residual of the last update that counted; a damaged file is removed, and there is none then."""
-        return _read_record(self._path, self._MAGIC, Residual)
+        return _read_record(self._path, self._MAGIC, Residual) or Absent("no residual is kept")
 
     def put_next(self, residual: Residual) -> None:
         """Make durable what ``settle`` may put in the other's place; the former of these is given up."""
@@ -167,10 +167,10 @@ class ResidualStore:
         """An update's round is committed, by the leader of ``term``: take its residual if that leader had accepted it.
 
         Else what is beside is given up: the update did not count, or nobody can tell. Doing it twice changes nothing.
-        Returns why there was nothing to take.
+        Returns why there was nothing to take, if that was damaged.
         """
         found = _read_record(self._next, self._MAGIC, Residual)
-        if isinstance(found, Absent):
+        if found is None or isinstance(found, Absent):
             return found
         if (found.update_id, found.term) == (update_id, term):
             replace_durably(self._next, self._path)
@@ -188,11 +188,11 @@ def _write_record(path: Path, magic: bytes, record: Struct) -> None:
     write_atomically(path, b"".join((magic, hashlib.sha256(content).digest(), content)))
 
 
-def _read_record(path: Path, magic: bytes, kind: type[T]) -> T | Absent:
-    """Return what ``_write_record`` wrote; a damaged file is removed."""
+def _read_record(path: Path, magic: bytes, kind: type[T]) -> T | Absent | None:
+    """Return what ``_write_record`` wrote, None if there is none; a damaged file is removed."""
     content = _read(path)
     if content is None:
-        return Absent(f"there is no {path}")
+        return None
     start = len(magic) + hashlib.sha256().digest_size
     record = memoryview(content)[start:]
     if content[:start] == magic + hashlib.sha256(record).digest():

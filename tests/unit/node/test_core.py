@@ -188,6 +188,16 @@ def test_what_the_leader_said_does_not_keep_a_removed_node_waiting() -> None:
 # --- the lineage ------------------------------------------------------------------------------------------------------
 
 
+def test_a_snapshot_too_says_by_which_leader_the_kept_updates_round_was_committed() -> None:
+    """The node was down meanwhile, and the rounds after it are in the snapshot as well."""
+    models = [model(0), model(1, term=2), model(2, term=4)]
+    for kept_round, forgotten in ((1, do.Forget(bytes(16), 2)), (2, do.Forget(bytes(16), 4))):
+        core = new_core()
+        core.participant.trained(FinishedUpdate(bytes(16), kept_round, model(kept_round - 1).digest), START)
+        actions = core.restore(msgspec.msgpack.encode(models), START)
+        assert [action for action in actions if isinstance(action, do.Forget)] == [forgotten]
+
+
 def test_a_second_model_for_a_round_is_left_out_and_said() -> None:
     core = new_core()
     core.entries_committed([commit(model(0)), commit(model(1))], START)
