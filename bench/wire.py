@@ -1,6 +1,6 @@
 """Bytes on the wire of a round, for both modes of delivery, against the count that theory gives.
 
-    python -m bench.wire [--nodes 5 10] [--rounds 20]
+    python -m bench.wire [--nodes 5 10] [--rounds 20] [--compression float32]
 
 Runs real node processes in a network namespace of their own (made with ``unshare``, without root where the kernel lets
 users have namespaces), so that its loopback interface carries nothing else, and reads that interface's own counter: all
@@ -18,13 +18,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from appliance.delivery.padding import padded_length
 from appliance.delivery.stem import GOES_ON
 from appliance.demo.ports import free_base_port
 from appliance.demo.processes import Cluster
 from appliance.node.cluster import ClusterPlan, create_cluster
+from appliance.words.models import Encoding
 from appliance.words.settings import Delivery, Rounds, Training
 
 COUNTERS = Path("/proc/self/net/dev")
@@ -40,6 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=int, nargs="+", default=[5, 10])
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--compression", choices=get_args(Encoding), default="float32")
     arguments = parser.parse_args()
     if INSIDE not in os.environ:
         again = [sys.executable, "-m", "bench.wire", *sys.argv[1:]]
@@ -48,21 +50,24 @@ def main() -> None:
     print("| nodes | mode | MB a round | models alone, by theory | measured : theory |\n|---|---|---|---|---|")
     for nodes in arguments.nodes:
         for mode in MODES:
-            measured, model = bytes_a_round(nodes, mode, arguments.rounds)
-            theory = models_a_round(nodes, mode, model)
+            measured, model = bytes_a_round(nodes, mode, arguments.rounds, arguments.compression)
+            theory = models_a_round(nodes, mode, model, arguments.compression)
             cells = f"{measured / 1e6:.2f} | {theory / 1e6:.2f} | {measured / theory:.3f}"
             print(f"| {nodes} | {mode} | {cells} |", flush=True)
 
 
-def models_a_round(nodes: int, mode: Literal["relay", "broadcast"], model: int) -> float:
+def models_a_round(nodes: int, mode: Literal["relay", "broadcast"], model: int, compression: Encoding) -> float:
     """Return the bytes of updates and candidates that a round of this mode sends on average."""
     others = nodes - 1
     hops = (1 - 1 / others) / (1 - GOES_ON)
     copies = hops + (1 if mode == "relay" else others)
-    return others * copies * padded_length(model) + others * model
+    update = model // {"float32": 1, "float16": 2, "int8": 4}[compression]
+    return others * copies * padded_length(update) + others * model
 
 
-def bytes_a_round(nodes: int, mode: Literal["relay", "broadcast"], rounds: int) -> tuple[float, int]:
+def bytes_a_round(
+    nodes: int, mode: Literal["relay", "broadcast"], rounds: int, compression: Encoding
+) -> tuple[float, int]:
     """Return the bytes that the loopback carried for a round on average, and a model's bytes."""
     with tempfile.TemporaryDirectory() as folder:
         plan = ClusterPlan(
@@ -70,7 +75,7 @@ def bytes_a_round(nodes: int, mode: Literal["relay", "broadcast"], rounds: int) 
             base_port=free_base_port(nodes),
             rounds=Rounds(interval_s=0.0, deadline_s=120.0, quorum=nodes),
             training=Training(),
-            delivery=Delivery(mode=mode, window_s=0.5),
+            delivery=Delivery(mode=mode, window_s=0.5, compression=compression),
         )
         with Cluster.running(create_cluster(Path(folder) / "cluster", plan)) as cluster:
             first, before = reached(cluster, WARM_UP_ROUNDS)

@@ -155,6 +155,7 @@ class Impostor:
             samples=samples,
             metrics=Metrics(0.5, 1.0, 10),
             reply_key=reply_key,
+            encoding=self.opening.encoding,
             weights=weights,
         )
 
