@@ -43,26 +43,27 @@ def run_again(module: str) -> int:
     if subprocess.run([*_UNSHARE, "true"], check=False, capture_output=True).returncode != 0:
         raise OperatorError(f"this benchmark needs namespaces of its own, and `{' '.join(_UNSHARE)} true` fails here")
     again = ["sh", "-c", 'ip link set lo up && exec "$@"', "sh", sys.executable, "-m", module, *sys.argv[1:]]
-    before = signal.signal(signal.SIGTERM, _exit)
-    try:
-        with tempfile.TemporaryDirectory(prefix="p2pfl-bench-") as folder:
-            environment = {**os.environ, _INSIDE: "yes", "TMPDIR": folder}
-            # Its standard input tells it when this process ends: see end_with_the_outside.
-            with subprocess.Popen([*_UNSHARE, *again], env=environment, stdin=subprocess.PIPE) as inside:
-                try:
-                    return inside.wait()
-                finally:
-                    inside.kill()
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with tempfile.TemporaryDirectory(prefix="p2pfl-bench-") as folder:
+        environment = {**os.environ, _INSIDE: "yes", "TMPDIR": folder}
+        # Its standard input tells it when this process ends: see end_with_the_outside.
+        with subprocess.Popen([*_UNSHARE, *again], env=environment, stdin=subprocess.PIPE) as inside:
+            try:
+                return inside.wait()
+            finally:
+                inside.kill()
 
 
-def _exit(number: int, _: FrameType | None) -> None:
-    sys.exit(128 + number)
+def exit_when_terminated() -> None:
+    """Take SIGTERM for an exit like any other: what is open is closed, what was started is ended."""
+
+    def leave(number: int, _: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 def end_with_the_outside() -> None:
-    """End this place as soon as the process that made it has ended, kill -9 included. Call it first inside."""
+    """End this place as soon as the process that made it has ended, by kill -9 too. To be called first inside."""
 
     def watch() -> None:
         while os.read(0, 1):  # nobody writes: it returns at the end

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -27,6 +28,8 @@ from bench.peers.measure import kill, measure
 from bench.peers.ours import Ours
 from bench.peers.table import Entry, table
 
+T = TypeVar("T")
+
 CONTENDERS: tuple[Contender, ...] = (
     Floor(),
     Ours("relay"),
@@ -43,6 +46,7 @@ MORE_ROUNDS = 200
 def main() -> None:
     """Measure and print."""
     arguments = _parse()
+    alone.exit_when_terminated()
     chosen = [contender for contender in CONTENDERS if not arguments.only or contender.key in arguments.only]
     try:
         if not alone.is_inside():
@@ -79,24 +83,25 @@ def _run(arguments: argparse.Namespace, chosen: Sequence[Contender]) -> bool:
         shards = Path(folder) / "shards"
         _write_shards(data, shards, Path(folder) / "cache")
 
-        def attempt(contender: Contender, what: str, rounds: int, take: Callable[[Job], None]) -> None:
+        def attempt(take: Callable[[Contender, Job], T], contender: Contender, what: str, rounds: int) -> list[T]:
             """Do one thing in a fresh folder; what fails is noted, and the others still have their turn."""
             print(f"{contender.key}: {what} (load {alone.load():.1f})", file=sys.stderr, flush=True)
             try:
                 with tempfile.TemporaryDirectory(prefix="run-", ignore_cleanup_errors=True) as place:
-                    take(Job(data, shards, Path(place), rounds))
+                    return [take(contender, Job(data, shards, Path(place), rounds))]
             except (OperatorError, RuntimeError) as error:
                 print(f"{contender.key}: {what} failed: {error}", file=sys.stderr, flush=True)
                 entries[contender.key].failures.append(f"{what}: {error}")
+                return []
 
-        for repeat in range(1, arguments.repeats + 1):
+        for number in range(1, arguments.repeats + 1):
             for contender in chosen:
-                runs, what = entries[contender.key].runs, f"run {repeat} of {arguments.repeats}"
-                attempt(contender, what, arguments.rounds, lambda job, c=contender, r=runs: r.append(measure(c, job)))
+                what = f"run {number} of {arguments.repeats}"
+                entries[contender.key].runs += attempt(measure, contender, what, arguments.rounds)
         for number in range(1, arguments.kills + 1):
             for contender in (contender for contender in chosen if contender.can_be_killed):
-                kills, what = entries[contender.key].recoveries, f"kill {number} of {arguments.kills}"
-                attempt(contender, what, MORE_ROUNDS, lambda job, c=contender, k=kills: k.append(kill(c, job)))
+                what = f"kill {number} of {arguments.kills}"
+                entries[contender.key].recoveries += attempt(kill, contender, what, MORE_ROUNDS)
     _print(entries, arguments.out)
     return any(entry.failures for entry in entries.values())
 

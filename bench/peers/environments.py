@@ -1,4 +1,4 @@
-"""Virtual environments for libraries that are no dependency of ours, kept in ``.bench/`` beside the repository's code."""
+"""Virtual environments for libraries that are no dependency of ours, kept in ``.bench/``, which git ignores."""
 
 import subprocess
 import sys

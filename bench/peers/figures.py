@@ -1,5 +1,6 @@
 """Figures of several runs of one contender. Pure."""
 
+import itertools
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ def figures(runs: Sequence[Samples]) -> Figures:
 
 def seconds_of_rounds(models: Sequence[Model]) -> list[float]:
     """Return the seconds from each model to the next."""
-    return [later.at - earlier.at for earlier, later in zip(models, models[1:], strict=False)]
+    return [later.at - earlier.at for earlier, later in itertools.pairwise(models)]
 
 
 def seconds_to(models: Sequence[Model], accuracy: float) -> float | None:

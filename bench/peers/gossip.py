@@ -10,7 +10,7 @@ from bench.peers.programs import Programs
 VERSION = "0.4.4"
 ENVIRONMENT = Environment(
     "p2pfl",
-    # It imports with neither newer ones of the last two nor without its extra. Its extra "torch" would bring PyTorch 2.2.
+    # It imports only with its extra and with these. Its extra "torch" would bring PyTorch 2.2, and Lightning.
     (f"p2pfl[dp]=={VERSION}", "pyarrow<16", "huggingface-hub<0.24"),
     "p2pfl.node",
 )

@@ -22,7 +22,7 @@ class Samples:
     Attributes:
         models: in the order in which they were made.
         started_s: from the start of the processes to the first round.
-        memory: the most that all processes held at once.
+        memory: the most that all processes held at once, from the first round on.
         bytes_a_round: on the loopback; 0 for who uses none.
         load: the machine's, before and after.
     """
@@ -72,14 +72,14 @@ class _Counted:
 def measure(contender: Contender, job: Job) -> Samples:
     """Run the job's rounds. Raises OperatorError if they don't come."""
     before, began, counted = alone.load(), time.monotonic(), _Counted()
-    with alone.MemoryWatch() as memory, contender.running(job) as team:
+    with contender.running(job) as team:
         _wait_for(team, 1, BEGINS_WITHIN_S, counted.see)
         started = time.monotonic() - began
-        for number in range(1, job.rounds + 1):
-            models = _wait_for(team, number + 1, ROUND_WITHIN_S, counted.see)
-            _say(f"{contender.key}: round {number} of {job.rounds}, {models[number].accuracy or 0:.2%}")
-    models = tuple(models[: job.rounds + 1])
-    return Samples(models, started, memory.peak, counted.a_round(), (before, alone.load()))
+        with alone.MemoryWatch() as memory:
+            for number in range(1, job.rounds + 1):
+                models = _wait_for(team, number + 1, ROUND_WITHIN_S, counted.see)
+                _say(f"{contender.key}: round {number} of {job.rounds}, {models[number].accuracy or 0:.2%}")
+    return Samples(tuple(models[: job.rounds + 1]), started, memory.peak, counted.a_round(), (before, alone.load()))
 
 
 def kill(contender: Contender, job: Job) -> Recovery:

@@ -1,6 +1,6 @@
 """Trains shards without any framework: a line of JSON in, ``{"shard": 2, "round": 7}``, a line of JSON out when done.
 
-Weights lie beside: ``base.npz`` in, ``2.npz`` out, in the folder that is the argument. ``{"judge": true}`` judges the base.
+Weights lie in the folder that is the argument: ``base.npz`` in, ``2.npz`` out. ``{"judge": true}`` judges the base.
 """
 
 import json

@@ -3,6 +3,7 @@
 import sys
 
 import flwr
+
 from bench.peers.foreign.task import Task, Weights
 
 

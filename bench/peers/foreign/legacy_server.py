@@ -3,8 +3,9 @@
 import sys
 
 import flwr
-from bench.peers.foreign.task import SHARDS, Task, Weights, now, tell
 from flwr.server.strategy import FedAvg
+
+from bench.peers.foreign.task import SHARDS, Task, Weights, now, tell
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import numpy as np
-from bench.peers.foreign.task import SHARDS, Task, Weights, now, tell
 from datasets import Dataset, DatasetDict
 from p2pfl.learning.aggregators.fedavg import FedAvg
 from p2pfl.learning.dataset.p2pfl_dataset import P2PFLDataset
@@ -16,6 +15,8 @@ from p2pfl.learning.frameworks.p2pfl_model import P2PFLModel
 from p2pfl.node import Node
 from p2pfl.settings import Settings
 from p2pfl.utils.utils import set_standalone_settings, wait_convergence
+
+from bench.peers.foreign.task import SHARDS, Task, Weights, now, tell
 
 
 class Model(P2PFLModel):

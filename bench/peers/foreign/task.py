@@ -31,7 +31,7 @@ class Task:
         torch.set_num_threads(1)
         folder = Path(os.environ["P2PFL_BENCH_SHARDS"])
         self._shard = shard
-        self._images, self._labels = _load(folder / f"{shard}.npz") if shard is not None else (None, None)
+        self._examples = _load(folder / f"{shard}.npz") if shard is not None else None
         self._held_out = _load(folder / "held-out.npz") if judges else None
         torch.manual_seed(0)
         self._network = _network()
@@ -39,7 +39,7 @@ class Task:
     @property
     def samples(self) -> int:
         """Images in the shard."""
-        return 0 if self._labels is None else len(self._labels)
+        return 0 if self._examples is None else len(self._examples[1])
 
     def weights(self) -> Weights:
         """Return the network's weights; of a fresh one the same in every process."""
@@ -47,16 +47,17 @@ class Task:
 
     def train(self, base: Weights, round_: int) -> Weights:
         """Train for one epoch from a base model with fresh moments; return the weights."""
-        if self._images is None or self._labels is None:
+        if self._examples is None:
             raise RuntimeError("there is no shard to train on")
+        images, labels = self._examples
         self._load_weights(base)
         optimizer = torch.optim.Adam(self._network.parameters(), lr=LEARNING_RATE)
         seed = round_ * SHARDS + (self._shard or 0)
-        order = torch.randperm(len(self._labels), generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
         for start in range(0, len(order), BATCH_SIZE):
             places = order[start : start + BATCH_SIZE]
             optimizer.zero_grad()
-            loss = functional.cross_entropy(self._network(self._images[places]), self._labels[places])
+            loss = functional.cross_entropy(self._network(images[places]), labels[places])
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         return self.weights()

@@ -1,8 +1,9 @@
 """The ClientApp: one epoch on the node's shard."""
 
-from bench.peers.foreign.task import Task
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+
+from bench.peers.foreign.task import Task
 
 app = ClientApp()
 

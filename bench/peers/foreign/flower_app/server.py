@@ -1,9 +1,10 @@
 """The ServerApp: federated averaging over all five nodes, judged after each round."""
 
-from bench.peers.foreign.task import SHARDS, Task, now, tell
 from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
+
+from bench.peers.foreign.task import SHARDS, Task, now, tell
 
 app = ServerApp()
 
@@ -19,9 +20,7 @@ def main(grid: Grid, context: Context) -> None:
         tell(round_, at, accuracy)
         return MetricRecord({"accuracy": accuracy})
 
-    strategy = FedAvg(
-        fraction_train=1.0, fraction_evaluate=0.0, min_train_nodes=SHARDS, min_available_nodes=SHARDS
-    )
+    strategy = FedAvg(fraction_train=1.0, fraction_evaluate=0.0, min_train_nodes=SHARDS, min_available_nodes=SHARDS)
     strategy.start(
         grid=grid,
         initial_arrays=ArrayRecord(task.weights()),
