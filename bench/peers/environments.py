@@ -22,12 +22,12 @@ class Environment:
     Attributes:
         name: of its folder.
         requirements: for pip, beside PyTorch.
-        imports: what must be possible to import afterwards.
+        check: Python code that must run afterwards.
     """
 
     name: str
     requirements: tuple[str, ...]
-    imports: str
+    check: str
 
     @property
     def folder(self) -> Path:
@@ -40,7 +40,7 @@ class Environment:
 
     def make(self) -> None:
         """Make it unless it is there. Raises OperatorError with the end of pip's words if that fails."""
-        asked = "\n".join((TORCH, *self.requirements, self.imports, sys.version))
+        asked = "\n".join((TORCH, *self.requirements, sys.version))
         mark = self.folder / ".made-for"
         if mark.is_file() and mark.read_text() == asked:
             return
@@ -50,7 +50,7 @@ class Environment:
         install = (self.program("python"), "-m", "pip", "install", "--quiet")
         self._run(*install, TORCH)
         self._run(*install, TORCH, *self.requirements)
-        self._run(self.program("python"), "-c", f"import {self.imports}")
+        self._run(self.program("python"), "-c", self.check)
         mark.write_text(asked)
 
     def _run(self, *command: str) -> None:

@@ -13,7 +13,7 @@ from bench.peers.environments import Environment
 from bench.peers.programs import Programs
 
 VERSION = "1.41.0"
-ENVIRONMENT = Environment("flower", (f"flwr=={VERSION}", "numpy"), "flwr.serverapp")
+ENVIRONMENT = Environment("flower", (f"flwr=={VERSION}", "numpy"), "import flwr.serverapp")
 SUPERLINK = "superlink"
 SUPERNODES_READY_S = 12.0
 """There is no word of it that says that all have come; a run waits for them anyway."""

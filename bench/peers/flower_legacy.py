@@ -9,7 +9,7 @@ from bench.peers.environments import Environment
 from bench.peers.programs import Programs
 
 VERSION = "1.8.0"
-ENVIRONMENT = Environment("flower-legacy", (f"flwr=={VERSION}",), "flwr")
+ENVIRONMENT = Environment("flower-legacy", (f"flwr=={VERSION}",), "import flwr")
 SERVER = "server"
 LISTENS_AFTER_S = 4.0
 """Clients that come earlier would try again after seconds."""

@@ -12,7 +12,8 @@ ENVIRONMENT = Environment(
     "p2pfl",
     # It imports only with its extra and with these. Its extra "torch" would bring PyTorch 2.2, and Lightning.
     (f"p2pfl[dp]=={VERSION}", "pyarrow<16", "huggingface-hub<0.24"),
-    "p2pfl.node",
+    # Imported without this, it starts Ray.
+    "from p2pfl.settings import Settings; Settings.general.DISABLE_RAY = True; import p2pfl.node",
 )
 FIRST_PORT = 6660
 OBSERVED, VICTIM = 0, 1
@@ -37,7 +38,7 @@ class Gossip:
         programs = Programs(job)
         try:
             for number in range(PARTICIPANTS):
-                module = ("-m", "bench.peers.foreign.p2pfl_node")
+                module = ("-m", "bench.peers.foreign.p2pfl_without_ray")
                 arguments = (str(number), str(FIRST_PORT), str(job.rounds))
                 programs.start(f"node{number}", ENVIRONMENT.program("python"), *module, *arguments)
             yield GossipTeam(programs)

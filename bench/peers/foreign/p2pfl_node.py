@@ -13,7 +13,6 @@ from p2pfl.learning.frameworks import Framework
 from p2pfl.learning.frameworks.learner import Learner
 from p2pfl.learning.frameworks.p2pfl_model import P2PFLModel
 from p2pfl.node import Node
-from p2pfl.settings import Settings
 from p2pfl.utils.utils import set_standalone_settings, wait_convergence
 
 from bench.peers.foreign.task import SHARDS, Task, Weights, now, tell
@@ -91,7 +90,6 @@ def main() -> None:
     """Run the node until it is killed."""
     number, first_port, rounds = (int(argument) for argument in sys.argv[1:])
     set_standalone_settings()
-    Settings.general.DISABLE_RAY = True
     begins = number == 0
     task = Task(number, judges=begins)
     nothing = Dataset.from_dict({"image": [0], "label": [0]})
@@ -107,7 +105,7 @@ def main() -> None:
         while not node.connect(f"127.0.0.1:{first_port + other}"):
             time.sleep(0.5)
     if begins:
-        wait_convergence([node], SHARDS - 1, only_direct=True, wait=60)
+        wait_convergence([node], SHARDS - 1, only_direct=True, wait=120)
         tell(0, now(), task.accuracy(task.weights()))
         node.set_start_learning(rounds=rounds, epochs=1, trainset_size=SHARDS)
     while True:
