@@ -10,8 +10,8 @@ from bench import alone
 from bench.peers.contender import Contender, Job, Model, Team
 
 POLL_S = 0.2
-BEGINS_WITHIN_S = 180.0
-ROUND_WITHIN_S = 180.0
+BEGINS_WITHIN_S = 600.0
+ROUND_WITHIN_S = 300.0
 KILLED_IN_ROUND = 4
 
 
