@@ -31,6 +31,7 @@ from appliance.envelopes.format import Kind
 from appliance.envelopes.keys import load_recipient, public_der
 from appliance.envelopes.seal import seal
 from appliance.training import datasets
+from appliance.training.images import AnnTask
 from appliance.training.trainer import Trainer
 from appliance.words import messages
 from appliance.words.ids import digest_of
@@ -83,7 +84,7 @@ def load_all(data: Path) -> list[Trainer]:
             datasets.load(Data(source="mnist", path=data, shard=number, shards=MEMBERS), Path(cache))
             for number in range(MEMBERS)
         ]
-    return [Trainer(Training(), shard) for shard in shards]
+    return [Trainer(Training(), AnnTask(shard)) for shard in shards]
 
 
 def run(members: list[Trainer], encoding: Encoding, rounds: int, *, feedback: bool) -> Result:

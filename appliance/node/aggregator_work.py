@@ -8,9 +8,10 @@ import itertools
 from dataclasses import dataclass
 
 from appliance.aggregation.encoding import decode
+from appliance.aggregation.state import parse_model, serialise_model
 from appliance.aggregation.strategies import strategy_for
 from appliance.aggregation.strategy import Strategy
-from appliance.aggregation.tensors import Arrays, parse, serialise
+from appliance.aggregation.tensors import Arrays
 from appliance.aggregation.validation import check_samples
 from appliance.delivery.padding import unpad
 from appliance.envelopes.format import Kind
@@ -108,7 +109,7 @@ class AggregatorWork:
         self._round_key = self._random(ROUND_KEY_BYTES)
         self._strategy = None
         layout = self._trainer.layout
-        base_arrays = functools.cache(lambda: parse(self._read(base), layout))
+        base_arrays = functools.cache(lambda: parse_model(self._read(base), layout))
         self._encoding, self._base = encoding, {} if encoding == "float32" else base_arrays()
         self._strategy = strategy_for(self._settings, layout, base_arrays)
         token_key = self._keys.take().rsa
@@ -209,7 +210,7 @@ class AggregatorWork:
         strategy, self._strategy = self._strategy, None
         if strategy is None:
             raise ApplianceError("the round could not begin, or an accepted update could not be counted")
-        return self._models.put(serialise(strategy.result(), self._trainer.layout))
+        return self._models.put(serialise_model(strategy.result(), self._trainer.layout))
 
     def seal_candidate(self, digest: Digest) -> bytes:
         """Seal a candidate's bytes under the round key, for all who have a receipt."""

@@ -32,6 +32,7 @@ from appliance.words.settings import (
     Member,
     Operator,
     Rounds,
+    Task,
     Training,
 )
 
@@ -50,7 +51,7 @@ class ClusterPlan(Struct, frozen=True, kw_only=True):
         base_port: node i gets it plus 10*i for the mesh, one more for consensus, one more for the operator API.
         name: the cluster's.
         data: where the nodes' data comes from; ``shard`` and ``shards`` are filled in.
-        consensus, rounds, training, envelopes, delivery: the same on every node.
+        consensus, rounds, task, training, envelopes, delivery: the same on every node.
     """
 
     nodes: int = 5
@@ -60,6 +61,7 @@ class ClusterPlan(Struct, frozen=True, kw_only=True):
     data: Data = Data()
     consensus: Consensus = Consensus()
     rounds: Rounds = Rounds()
+    task: Task = msgspec.field(default_factory=Task)
     training: Training = Training()
     envelopes: Envelopes = Envelopes()
     delivery: Delivery = Delivery()
@@ -164,6 +166,7 @@ def _config(plan: ClusterPlan, members: dict[NodeName, Member], node: NodeName, 
         state=Path("state"),
         consensus=plan.consensus,
         rounds=plan.rounds,
+        task=plan.task,
         training=plan.training,
         data=msgspec.structs.replace(plan.data, path=path, shard=number, shards=plan.nodes),
         envelopes=plan.envelopes,
