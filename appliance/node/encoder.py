@@ -5,6 +5,7 @@ import threading
 from dataclasses import dataclass
 
 from appliance.aggregation.encoding import encode
+from appliance.aggregation.state import parse_model
 from appliance.aggregation.tensors import Arrays, parse, serialise
 from appliance.aggregation.validation import parse_update
 from appliance.storage.models import Absent, KeptUpdate, ModelStore, Residual, ResidualStore
@@ -51,7 +52,7 @@ class Encoder:
         """
         if encoding == "float32":
             return update.weights
-        base = parse(self._read(update.base), self._layout)
+        base = parse_model(self._read(update.base), self._layout)
         with self._lock:
             content, lost = encode(parse(update.weights, self._layout), base, self._layout, encoding, self._residual())
             if lost is not None:

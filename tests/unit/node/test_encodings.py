@@ -16,7 +16,8 @@ from appliance.storage import models
 from appliance.storage.models import Absent, KeptUpdate, Residual
 from appliance.words.errors import ApplianceError, StateError
 from appliance.words.models import Encoding, TensorLayout
-from tests.unit.node.test_work import Pair, changed
+from appliance.words.settings import Aggregation
+from tests.unit.node.test_work import Pair, changed, commit
 
 
 def sent(pair: Pair, update: FinishedUpdate) -> dict[str, Array]:
@@ -254,3 +255,20 @@ def test_the_length_of_an_envelope_depends_on_the_encoding_alone(
         assert sealed is not None
         lengths.add(len(sealed.envelope))
     assert len(lengths) == 1
+
+
+def test_updates_are_the_difference_to_the_network_alone_of_a_base_with_a_strategys_state(
+    tmp_path: Path, keys: KeyPool
+) -> None:
+    pair = Pair(tmp_path, keys, Aggregation("fedadam"), "int8")
+    pair.fetch_base()
+    commit(pair, 1, 0.1)
+    pair.fetch_base()
+    pair.start_round()
+    update = step(pair)
+    kept = pair.updates.get()
+    assert isinstance(kept, KeptUpdate)
+    exact = parse(kept.weights, pair.layout)
+    arrays = sent(pair, update)
+    assert arrays.keys() == exact.keys()
+    assert all(np.abs(arrays[name] - exact[name]).max() <= 1.01 / 254 for name in exact)
