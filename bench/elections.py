@@ -16,7 +16,7 @@ import sys
 import time
 from itertools import pairwise
 
-from appliance.demo.processes import Cluster
+from appliance.local.processes import Cluster
 from bench.watch import Safety, leader_of_all, statuses, training_flat_out, until
 
 LOOK_EVERY_S = 5.0

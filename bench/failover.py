@@ -21,7 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from appliance.demo.processes import Cluster, NodeProcess
+from appliance.local.processes import Cluster, NodeProcess
 from bench.watch import Safety, leader_of_all, statuses, training_flat_out, until
 
 SETTLES_WITHIN_S = 3.0

@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from appliance.demo.ports import free_base_port
-from appliance.demo.processes import Cluster, NodeProcess
+from appliance.local.ports import free_base_port
+from appliance.local.processes import Cluster, NodeProcess
 from appliance.node.cluster import ClusterPlan, create_cluster
 from appliance.operator_api.client import NodeApi
 from appliance.operator_api.views import Status

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from appliance.cli.init import DataSource
 from appliance.demo.display import ConsoleDisplay, table_one, table_two
-from appliance.demo.ports import free_base_port
-from appliance.demo.processes import Cluster
+from appliance.local.ports import free_base_port
+from appliance.local.processes import Cluster
 from appliance.demo.story import Story
 from appliance.node.cluster import ClusterPlan, create_cluster
 from appliance.words.errors import OperatorError

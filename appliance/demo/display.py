@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from appliance.demo.timeline import LETTERS, Row
+from appliance.local.timeline import LETTERS, Row
 from appliance.operator_api.views import Status, UpdateView
 from appliance.words.ids import NodeName
 from appliance.words.models import GlobalModel

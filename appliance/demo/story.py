@@ -9,8 +9,8 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from appliance.demo.processes import Cluster, NodeProcess
-from appliance.demo.timeline import Timeline
+from appliance.local.processes import Cluster, NodeProcess
+from appliance.local.timeline import Timeline
 from appliance.node.elections import Election
 from appliance.operator_api.client import NodeApi
 from appliance.operator_api.views import Status, UpdateView
