@@ -28,6 +28,8 @@ def check(file: Path) -> None:
         raise StateError(f"{nearest} can't be written; the node keeps its state in {config.state}")
     if config.data.path is not None and not config.data.path.is_dir():
         raise ConfigurationError(f"{file}: data.path: {config.data.path} is not a folder")
+    if config.training.initial is not None and not config.training.initial.is_file():
+        raise ConfigurationError(f"{file}: training.initial: {config.training.initial} is not a file")
     click.echo(
         f"{file}: {config.node} of {config.cluster.name} can start; {len(config.cluster.members)} members, "
         f"quorum {config.quorum}, {_strategy(config.aggregation)}, "

@@ -12,9 +12,9 @@ from rich.console import Console
 
 from appliance.cli.init import DataSource
 from appliance.demo.display import ConsoleDisplay, table_one, table_two
+from appliance.demo.story import Story
 from appliance.local.ports import free_base_port
 from appliance.local.processes import Cluster
-from appliance.demo.story import Story
 from appliance.node.cluster import ClusterPlan, create_cluster
 from appliance.words.errors import OperatorError
 from appliance.words.settings import Data, Delivery, Rounds, Training

@@ -112,13 +112,21 @@ class Aggregation(Section, frozen=True):
 
 
 class Training(Section, frozen=True):
-    """How this node trains: Adam on mini-batches."""
+    """How this node trains: Adam on mini-batches.
+
+    Attributes:
+        initial: a safetensors file that begins the lineage, if this node leads first; None: a fresh network.
+        judged_samples: held-out samples that an update's metrics rest on. 2,000 are enough for a percent, in a fifth of
+            the time of MNIST's 10,000.
+    """
 
     learning_rate: Positive = 1e-3
     epochs: AtLeastOne = 1
     batch_size: AtLeastOne = 64
     threads: AtLeastOne = 1
     seed: AtLeastZero = 0
+    initial: Path | None = None
+    judged_samples: AtLeastOne = 2000
 
 
 class Data(Section, frozen=True):

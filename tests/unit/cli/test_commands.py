@@ -150,6 +150,13 @@ def test_a_damaged_file_is_named(node: Path, name: str) -> None:
     assert str(node / name) in _sentence(_check(node))
 
 
+def test_a_missing_initial_model_is_named(node: Path) -> None:
+    with (node / "node.toml").open("a") as file:
+        file.write('\n[training]\ninitial = "start.safetensors"\n')
+    sentence = _sentence(_check(node))
+    assert sentence == f"{node / 'node.toml'}: training.initial: {node / 'start.safetensors'} is not a file"
+
+
 def test_a_foreign_certificate_is_refused(node: Path, tmp_path: Path) -> None:
     foreign = create_cluster(tmp_path / "other", ClusterPlan(nodes=1))[0].parent
     for name in ("node.pem", "node.key"):
