@@ -1,7 +1,6 @@
 """``p2pfl-node demo``: five real nodes on this machine, and a leader killed in mid-round."""
 
 import contextlib
-import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from rich.console import Console
 from appliance.cli.init import DataSource
 from appliance.demo.display import ConsoleDisplay, table_one, table_two
 from appliance.demo.story import Story
+from appliance.local.interruption import interruptible
 from appliance.local.ports import free_base_port
 from appliance.local.processes import Cluster
 from appliance.node.cluster import ClusterPlan, create_cluster
@@ -38,7 +38,7 @@ def demo(*, nodes: int, rounds: int, data: tuple[str, Path | None], keep: Path |
     # The digits are few: many passes make a round long enough to watch, and to be killed in the middle of.
     training = Training() if is_mnist else Training(epochs=30, batch_size=32)
     source = Data(source="mnist" if is_mnist else "digits", path=data[1])
-    with _folder(keep) as folder, _interruptible():
+    with _folder(keep) as folder, interruptible():
         plan = ClusterPlan(
             nodes=nodes,
             base_port=free_base_port(nodes),
@@ -91,20 +91,3 @@ def _folder(keep: Path | None) -> Iterator[Path]:
     else:
         keep.mkdir(parents=True, exist_ok=True)
         yield keep
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Clean up on Ctrl-C and SIGTERM alike, and say so in one line."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    except KeyboardInterrupt:
-        click.echo("p2pfl-node: interrupted; all nodes were ended", err=True)
-        raise SystemExit(128 + signal.SIGINT) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
