@@ -24,16 +24,6 @@ ALL_HELD_OUT = 10**6
 NEVER_S = 86_400.0
 PREPARED = "data"
 
-FLAT_OUT = ClusterPlan(
-    nodes=NODES,
-    name="experiment",
-    rounds=Rounds(interval_s=0.0, deadline_s=60.0),
-    # The digits are few: many passes make a round long enough that a leader is often killed in the middle of it.
-    training=Training(epochs=30, batch_size=32),
-    delivery=Delivery(window_s=0.0),
-)
-"""Five nodes that train on the embedded digits, round after round without rest; default consensus settings."""
-
 
 class Laboratory:
     """Makes clusters in a folder of its own that is gone afterwards.
@@ -64,6 +54,17 @@ class Laboratory:
     def shards(self, *, first: int, of: int, seed: int) -> Data:
         """Return the data settings by which node i gets shard ``first`` + i."""
         return msgspec.structs.replace(self.data, shard=first, shards=of, seed=seed)
+
+    def flat_out(self) -> ClusterPlan:
+        """Return a plan of five nodes that train round after round without rest; default consensus settings."""
+        return ClusterPlan(
+            nodes=NODES,
+            data=self.data,
+            rounds=Rounds(interval_s=0.0, deadline_s=60.0),
+            # The digits are few: many passes make a round long enough that a leader is often killed in the midst of it.
+            training=Training() if self.is_mnist else Training(epochs=30, batch_size=32),
+            delivery=Delivery(window_s=0.0),
+        )
 
     def new_cluster(self, plan: ClusterPlan) -> list[Path]:
         """Make a cluster on free ports; return its nodes' configuration files."""

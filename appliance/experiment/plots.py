@@ -3,7 +3,7 @@
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from appliance.experiment.result import Chart, Figure, Histogram, Spans
 
@@ -14,7 +14,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 """Okabe and Ito's, which the colour-blind tell apart."""
 MARKERS = "osD^v"
 GREY = "#555555"
-STYLE = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
+STYLE: dict[Any, Any] = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
 WIDTH, HEIGHT, DOTS_PER_INCH = 7.5, 4.5, 150
 
 
@@ -52,8 +52,6 @@ def _draw(figure: Figure, folder: Path) -> list[Path]:
 
 
 def _draw_chart(chart: Chart, axes: "Axes") -> None:
-    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
-
     for line, colour, marker in zip(chart.lines, COLOURS, MARKERS, strict=False):
         values = [float("nan") if value is None else value for value in line.y]
         style = "-" if line.joined else ""
@@ -63,7 +61,8 @@ def _draw_chart(chart: Chart, axes: "Axes") -> None:
     if chart.log_x:
         axes.set_xscale("log")
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xticks(sorted({place for line in chart.lines for place in line.x}))
+        axes.margins(x=0.1)
     if chart.log_y:
         axes.set_yscale("log")
     axes.set_xlabel(chart.x_label)

@@ -1,0 +1,166 @@
+"""Figures 5 and 6: loss and accuracy of the global model against Adam's learning rate."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from appliance.experiment.laboratory import ALL_HELD_OUT, NODES, Laboratory, begin_anew
+from appliance.experiment.result import Chart, Line, Result, Table
+from appliance.local.processes import Cluster
+from appliance.local.watch import statuses, until
+from appliance.node.cluster import ClusterPlan
+from appliance.words.models import GlobalModel
+from appliance.words.settings import Delivery, Rounds, Training
+
+RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+BATCH_SIZE, DIGITS_EPOCHS = 64, 5
+WITHIN_S = 300.0
+DIVERGED = "diverged"
+
+
+class Trial(Struct, frozen=True):
+    """What one learning rate gave: the global models of its rounds, the fresh network first.
+
+    Attributes:
+        diverged: training ended in numbers that are none, as the nodes said; ``models`` are those before it.
+    """
+
+    rate: float
+    models: list[GlobalModel]
+    diverged: bool
+
+
+def learning_rate(laboratory: Laboratory, rounds: int) -> Result:
+    """Train a fresh network at each learning rate, for some rounds of five nodes. Raises OperatorError."""
+    epochs = 1 if laboratory.is_mnist else DIGITS_EPOCHS
+    files: list[Path] = []
+    trials = []
+    for number, rate in enumerate(RATES):
+        laboratory.reporter.step(f"learning rate {rate:g}", number, len(RATES))
+        training = Training(learning_rate=rate, epochs=epochs, batch_size=BATCH_SIZE, judged_samples=ALL_HELD_OUT)
+        if files:
+            begin_anew(files, training)
+        else:
+            files = laboratory.new_cluster(_plan(laboratory, training))
+        with laboratory.running(files) as cluster:
+            trial = until(lambda: _trial(cluster, rate, rounds), f"{rounds} rounds", WITHIN_S, 0.1)  # noqa: B023
+            cluster.stop()
+        last = trial.models[-1]
+        outcome = "training diverged" if trial.diverged else f"accuracy {last.accuracy:.2%}, loss {last.loss:.4f}"
+        laboratory.reporter.say(f"learning rate {rate:g}: {outcome}")
+        trials.append(trial)
+    return result_of(trials, rounds, epochs, is_mnist=laboratory.is_mnist)
+
+
+def _plan(laboratory: Laboratory, training: Training) -> ClusterPlan:
+    return ClusterPlan(
+        nodes=NODES,
+        data=laboratory.data,
+        training=training,
+        rounds=Rounds(quorum=NODES, interval_s=0.0),
+        delivery=Delivery(window_s=0.2),
+    )
+
+
+def _trial(cluster: Cluster, rate: float, rounds: int) -> Trial | None:
+    """Return what the learning rate gave once its rounds are committed, or once a node says that training diverged."""
+    seen = statuses(cluster.nodes)
+    diverged = any(DIVERGED in fault for status in seen for fault in status.faults)
+    done = any(status.model is not None and status.model.version >= rounds for status in seen)
+    if not done and not diverged:
+        return None
+    lineage = max((node.lineage() for node in cluster.nodes), key=len)
+    return Trial(rate, lineage[: rounds + 1], diverged and len(lineage) <= rounds)
+
+
+# --- what it means (pure) ---------------------------------------------------------------------------------------------
+
+
+def result_of(trials: Sequence[Trial], rounds: int, epochs: int, *, is_mnist: bool) -> Result:
+    """Sum up the sweep."""
+    data = "MNIST" if is_mnist else "the embedded digits"
+    sound = [trial for trial in trials if not trial.diverged]
+    best = max(sound, key=lambda trial: trial.models[-1].accuracy)
+    least = min(sound, key=lambda trial: trial.models[-1].loss)
+    return Result(
+        name="learning-rate",
+        title="Figures 5 and 6: loss and accuracy against the learning rate",
+        method=[
+            f"For each learning rate five node processes train the same fresh network on {data}, each on its fifth of "
+            f"the training images, for {rounds} rounds of {epochs} epoch{'s' if epochs > 1 else ''}: Adam, in batches of "
+            f"{BATCH_SIZE}, its moments new in each round. Figures are the committed global model's, on all held-out "
+            "images, as the leader judged it.",
+            "Of the paper's Figures 5 and 6 only the axes are known here: there are no values of it to set beside.",
+        ],
+        findings=[
+            f"The best accuracy after {rounds} rounds is {best.models[-1].accuracy:.2%}, at learning rate "
+            f"{best.rate:g}; the least loss {least.models[-1].loss:.4f}, at {least.rate:g}.",
+            f"It falls to both sides: {_outcome(trials[0])} at {trials[0].rate:g}, {_outcome(trials[-1])} at "
+            f"{trials[-1].rate:g}.",
+        ],
+        reached=trials[0].rate < best.rate < trials[-1].rate,
+        settings={
+            "data": "mnist" if is_mnist else "digits",
+            "rounds": rounds,
+            "epochs": epochs,
+            "batch_size": BATCH_SIZE,
+        },
+        rows=[
+            {
+                "learning_rate": trial.rate,
+                "round": model.round,
+                "accuracy": model.accuracy,
+                "loss": model.loss,
+                "updates": model.updates,
+            }
+            for trial in trials
+            for model in trial.models
+        ],
+        tables=[_table(trials, rounds)],
+        figures=[
+            _chart(trials, rounds, name="learning-rate-loss", what="loss", data=data),
+            _chart(trials, rounds, name="learning-rate-accuracy", what="accuracy", data=data),
+        ],
+    )
+
+
+def _outcome(trial: Trial) -> str:
+    return DIVERGED if trial.diverged else f"{trial.models[-1].accuracy:.2%}"
+
+
+def _at(trial: Trial, round_: int) -> GlobalModel | None:
+    return trial.models[round_] if round_ < len(trial.models) else None
+
+
+def _table(trials: Sequence[Trial], rounds: int) -> Table:
+    def row(trial: Trial) -> tuple[str, ...]:
+        shown = [_at(trial, round_) for round_ in (1, rounds)]
+        accuracies = [DIVERGED if model is None else f"{model.accuracy:.2%}" for model in shown]
+        losses = [DIVERGED if model is None else f"{model.loss:.4f}" for model in shown]
+        return (f"{trial.rate:g}", *losses, *accuracies)
+
+    rounds_shown = "round 1", f"round {rounds}"
+    headings = [f"{what}, {round_}" for what in ("loss", "accuracy") for round_ in rounds_shown]
+    return Table("The global model by learning rate", ("learning rate", *headings), [row(trial) for trial in trials])
+
+
+def _chart(trials: Sequence[Trial], rounds: int, *, name: str, what: str, data: str) -> Chart:
+    rates = [trial.rate for trial in trials]
+    is_loss = what == "loss"
+
+    def value(model: GlobalModel | None) -> float | None:
+        return None if model is None else model.loss if is_loss else 100 * model.accuracy
+
+    return Chart(
+        name=name,
+        title=f"Figure {5 if is_loss else 6}: {what} against the learning rate, {data}",
+        x_label="learning rate of Adam",
+        y_label="loss (mean cross entropy)" if is_loss else "accuracy, %",
+        lines=[
+            Line(f"round {round_}", rates, [value(_at(trial, round_)) for trial in trials])
+            for round_ in sorted({1, rounds}, reverse=True)
+        ],
+        log_x=True,
+        log_y=is_loss,
+    )
