@@ -89,9 +89,9 @@ def result_of(kills: Sequence[Kill], problems: Sequence[str], *, data: str, seed
         title="Failover: leaders killed while all train",
         method=[
             f"Five node processes train on {data}, round after round without rest; default consensus settings. "
-            f"{len(kills)} times the leader is killed with -9 at a random moment, 0 to {SETTLES_WITHIN_S:g} s after all "
-            "nodes were up and followed it; the survivors are asked every 20 ms who leads and which model is committed; "
-            "then the dead node is started again.",
+            f"{len(kills)} times the leader is killed with -9 at a random moment, 0 to {SETTLES_WITHIN_S:g} s after "
+            "all nodes were up and followed it; the survivors are asked every 20 ms who leads and which model is "
+            "committed; then the dead node is started again.",
             "The paper's leader was shut down on purpose, once; what it waited for it does not say.",
         ],
         findings=[

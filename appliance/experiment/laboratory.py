@@ -80,7 +80,8 @@ class Laboratory:
                 yield cluster
             except OperatorError:
                 for node in cluster.nodes:
-                    self.reporter.say(f"the last lines of {node.name}:\n{node.last_lines(LOG_LINES_ON_FAILURE)}")
+                    if lines := node.last_lines(LOG_LINES_ON_FAILURE):
+                        self.reporter.say(f"the last lines of {node.name}:\n{lines}")
                 raise
 
 

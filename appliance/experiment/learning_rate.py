@@ -88,7 +88,7 @@ def result_of(trials: Sequence[Trial], rounds: int, epochs: int, *, is_mnist: bo
         title="Figures 5 and 6: loss and accuracy against the learning rate",
         method=[
             f"For each learning rate five node processes train the same fresh network on {data}, each on its fifth of "
-            f"the training images, for {rounds} rounds of {epochs} epoch{'s' if epochs > 1 else ''}: Adam, in batches of "
+            f"the training images, for {rounds} rounds of {epochs} epoch{'s' if epochs > 1 else ''}: Adam, batches of "
             f"{BATCH_SIZE}, its moments new in each round. Figures are the committed global model's, on all held-out "
             "images, as the leader judged it.",
             "Of the paper's Figures 5 and 6 only the axes are known here: there are no values of it to set beside.",

@@ -9,8 +9,7 @@ from msgspec import Struct
 from appliance.experiment import paper
 from appliance.experiment.laboratory import Laboratory
 from appliance.experiment.result import Result, Span, Spans, Table
-from appliance.local.processes import Cluster
-from appliance.local.watch import elections, until
+from appliance.local.watch import elections, leader_of_all, until
 from appliance.node.elections import Election
 from appliance.words.ids import NodeName, Term
 from appliance.words.models import GlobalModel
@@ -44,7 +43,7 @@ def rotation(laboratory: Laboratory, periods: int) -> Result:
 
     def enough() -> list[Turn] | None:
         nonlocal said
-        turns = turns_of([election for node in cluster.nodes for election in own_elections(cluster, node.name)])
+        turns = turns_of([own for node in cluster.nodes for own in elections(node) if own.node == node.name])
         over = [turn for turn in turns if turn.end is not None]
         for turn in over[said:]:
             laboratory.reporter.say(f"{turn.node} has led for {(turn.end or 0) - turn.begin:.1f} s")
@@ -53,16 +52,12 @@ def rotation(laboratory: Laboratory, periods: int) -> Result:
         return over[:periods] if said >= periods else None
 
     with laboratory.running(laboratory.new_cluster(plan)) as cluster:
+        until(lambda: leader_of_all(cluster), "a leader whom all follow")
         within_s = 60.0 + PATIENCE * periods * PERIOD_S
         turns = until(enough, f"{periods} periods to be over", within_s, LOOK_EVERY_S)
         names = [node.name for node in cluster.nodes]
         lineage = max((node.lineage() for node in cluster.nodes), key=len)
     return result_of(turns, names, lineage, data=laboratory.data.source)
-
-
-def own_elections(cluster: Cluster, name: NodeName) -> list[Election]:
-    """Return what a node says of itself."""
-    return [election for election in elections(cluster[name]) if election.node == name]
 
 
 # --- what it means (pure) ---------------------------------------------------------------------------------------------
@@ -92,7 +87,7 @@ def result_of(turns: Sequence[Turn], nodes: Sequence[NodeName], lineage: Sequenc
         name="rotation",
         title="Rotation: the load is shared by turns",
         method=[
-            f"Five node processes train on {data}, round after round; a period lasts {PERIOD_S:g} s (24 h in the paper), "
+            f"Five node processes train on {data}, round after round; a period lasts {PERIOD_S:g} s (paper: 24 h), "
             "at whose end the leader resigns and hands over. Who led from when to when is from each node's own "
             "/v1/elections, who committed which model from the lineage.",
         ],

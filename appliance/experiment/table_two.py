@@ -78,11 +78,11 @@ def result_of(rows: Sequence[Row], *, data: str) -> Result:
         title="Table II: follower, candidate, leader",
         method=[
             f"{len(nodes)} node processes start and train. When all follow one leader and a round is committed, the "
-            "leader is asked to resign (p2pfl-node resign), as it does at the end of its period. What each node was, and "
-            "when, is from its own /v1/elections.",
-            "Who would stand asks the others first whether they would vote for it (pre-vote), so mostly only one stands. "
-            "A leader that resigns hands over to another node, which stands at once; the old one learns by the new term "
-            "that it leads no more.",
+            "leader is asked to resign (p2pfl-node resign), as it does at the end of its period. What each node was "
+            "when is from its own /v1/elections.",
+            "Who would stand asks the others first whether they would vote for it (pre-vote), so mostly only one "
+            "stands. A leader that resigns hands over to another node, which stands at once. The old one hears of the new "
+            "term a moment later, and until then says L, of the term before: no term has two leaders.",
         ],
         findings=_findings(steps, leaders, reached=reached),
         reached=reached,
@@ -102,17 +102,13 @@ def result_of(rows: Sequence[Row], *, data: str) -> Result:
                 "Table II: F follower, C candidate, L leader",
                 ("step", "after", "term", *nodes),
                 [
-                    (_told(step), f"{step.row.after_s:.2f} s", str(step.row.term), *step.row.states.values())
+                    (step.name, f"{step.row.after_s:.2f} s", str(step.row.term), *step.row.states.values())
                     for step in steps
                 ],
             )
         ],
         figures=[],
     )
-
-
-def _told(step: Step) -> str:
-    return step.name if step.name == START else f"{step.name}: {step.row.what}"
 
 
 def _leaders(rows: Sequence[Row]) -> list[NodeName]:
