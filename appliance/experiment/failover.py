@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from appliance.experiment import paper
 from appliance.experiment.laboratory import Laboratory
-from appliance.experiment.result import Histogram, Result, Table
+from appliance.experiment.result import Bins, Histogram, Result, Table
 from appliance.experiment.statistics import Durations
 from appliance.local.processes import Cluster, NodeProcess
 from appliance.local.watch import Safety, leader_of_all, statuses, until
@@ -127,8 +127,11 @@ def result_of(kills: Sequence[Kill], problems: Sequence[str], *, data: str, seed
                 name="failover",
                 title=f"{len(kills)} leaders killed with -9 while five nodes train",
                 x_label="seconds after the kill",
-                series={"until a new leader": leader_s, "until the next committed model": model_s},
-                step=LEADER_STEP_S,
+                y_label="kills",
+                series=[
+                    Bins("until a new leader", leader_s, LEADER_STEP_S),
+                    Bins("until the next committed model", model_s, MODEL_STEP_S),
+                ],
             )
         ],
     )

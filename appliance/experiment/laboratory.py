@@ -55,14 +55,16 @@ class Laboratory:
         """Return the data settings by which node i gets shard ``first`` + i."""
         return msgspec.structs.replace(self.data, shard=first, shards=of, seed=seed)
 
-    def flat_out(self) -> ClusterPlan:
-        """Return a plan of five nodes that train round after round without rest; default consensus settings."""
+    def flat_out(self, digits_epochs: int = 30) -> ClusterPlan:
+        """Return a plan of five nodes that train round after round without rest; default consensus settings.
+
+        The digits are few: many passes make a round long enough that a leader is often killed in the midst of it.
+        """
         return ClusterPlan(
             nodes=NODES,
             data=self.data,
             rounds=Rounds(interval_s=0.0, deadline_s=60.0),
-            # The digits are few: many passes make a round long enough that a leader is often killed in the midst of it.
-            training=Training() if self.is_mnist else Training(epochs=30, batch_size=32),
+            training=Training() if self.is_mnist else Training(epochs=digits_epochs, batch_size=32),
             delivery=Delivery(window_s=0.0),
         )
 

@@ -14,7 +14,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 """Okabe and Ito's, which the colour-blind tell apart."""
 MARKERS = "osD^v"
 GREY = "#555555"
-STYLE: dict[Any, Any] = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
+STYLE: dict[Any, Any] = {"axes.axisbelow": True, "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
 WIDTH, HEIGHT, DOTS_PER_INCH = 7.5, 4.5, 150
 
 
@@ -74,12 +74,12 @@ def _draw_chart(chart: Chart, axes: "Axes") -> None:
 def _draw_histogram(histogram: Histogram, panels: "Sequence[Axes]") -> None:
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
 
-    for (label, values), axes, colour in zip(histogram.series.items(), panels, COLOURS, strict=False):
-        first, last = int(min(values) / histogram.step), int(max(values) / histogram.step) + 1
-        edges = [place * histogram.step for place in range(first, last + 1)]
-        axes.hist(values, bins=edges, color=colour, edgecolor="white", linewidth=0.5)
-        axes.set_title(label, fontsize=10, loc="left")
-        axes.set_ylabel("kills")
+    for bins, axes, colour in zip(histogram.series, panels, COLOURS, strict=False):
+        first, last = int(min(bins.values) / bins.step), int(max(bins.values) / bins.step) + 1
+        edges = [place * bins.step for place in range(first, last + 1)]
+        axes.hist(bins.values, bins=edges, color=colour, edgecolor="white", linewidth=0.5)
+        axes.set_title(bins.label, fontsize=10, loc="left")
+        axes.set_ylabel(histogram.y_label)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(visible=True, axis="y", alpha=0.3)
     panels[-1].set_xlabel(histogram.x_label)

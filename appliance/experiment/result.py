@@ -39,14 +39,22 @@ class Chart(Struct, frozen=True, kw_only=True):
     log_y: bool = False
 
 
+class Bins(Struct, frozen=True):
+    """Values of which it is counted how many fall into each step."""
+
+    label: str
+    values: Sequence[float]
+    step: float
+
+
 class Histogram(Struct, frozen=True, kw_only=True):
-    """How many values there are in each step, one panel a series; with marks at given values."""
+    """Counts of values, a panel for each series."""
 
     name: str
     title: str
     x_label: str
-    series: Mapping[str, Sequence[float]]
-    step: float
+    y_label: str
+    series: Sequence[Bins]
 
 
 class Span(Struct, frozen=True):

@@ -16,6 +16,8 @@ from appliance.words.models import GlobalModel
 from appliance.words.settings import Consensus
 
 PERIOD_S = 5.0
+DIGITS_EPOCHS = 5
+"""So that a period has time for several rounds."""
 LOOK_EVERY_S = 0.5
 PATIENCE = 4
 """So many times the expected time, then it has failed."""
@@ -38,7 +40,7 @@ class Turn(Struct, frozen=True):
 
 def rotation(laboratory: Laboratory, periods: int) -> Result:
     """Run five nodes until so many periods are over. Raises OperatorError."""
-    plan = msgspec.structs.replace(laboratory.flat_out(), consensus=Consensus(period_s=PERIOD_S))
+    plan = msgspec.structs.replace(laboratory.flat_out(DIGITS_EPOCHS), consensus=Consensus(period_s=PERIOD_S))
     said = 0
 
     def enough() -> list[Turn] | None:

@@ -81,8 +81,8 @@ def result_of(rows: Sequence[Row], *, data: str) -> Result:
             "leader is asked to resign (p2pfl-node resign), as it does at the end of its period. What each node was "
             "when is from its own /v1/elections.",
             "Who would stand asks the others first whether they would vote for it (pre-vote), so mostly only one "
-            "stands. A leader that resigns hands over to another node, which stands at once. The old one hears of the new "
-            "term a moment later, and until then says L, of the term before: no term has two leaders.",
+            "stands. A leader that resigns hands over to another node, which stands at once. The old one hears of the "
+            "new term a moment later, and until then says L, of the term before: no term has two leaders.",
         ],
         findings=_findings(steps, leaders, reached=reached),
         reached=reached,
