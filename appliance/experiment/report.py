@@ -11,13 +11,12 @@ import msgspec
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from appliance.experiment import plots
 from appliance.experiment.result import Cell, Result, Table
-from appliance.storage.files import write_atomically
 from appliance.words.errors import OperatorError
 
-PUBLIC = 0o644
 NO_PLOTS = "No plots: matplotlib is not installed. To have them: pip install 'p2pfl-node[reports]'"
 
 
@@ -47,7 +46,7 @@ def write(result: Result, folder: Path, circumstances: Mapping[str, Cell], now: 
             base.with_suffix(".md"): markdown(result, circumstances, now, [file.name for file in drawn]),
         }
         for file, content in contents.items():
-            write_atomically(file, content.encode(), PUBLIC)
+            file.write_text(content, encoding="utf-8")
     except OSError as error:
         raise OperatorError(f"{folder}: can't be written ({error.strerror}); choose another with --out") from None
     return [*contents, *drawn]
@@ -60,7 +59,7 @@ def show(result: Result, files: list[Path], console: Console) -> None:
         for place, heading in enumerate(table.headings):
             shown.add_column(heading, justify="left" if place == 0 else "right")
         for row in table.rows:
-            shown.add_row(*row)
+            shown.add_row(*map(Text, row))
         console.print()
         console.print(shown)
     console.print()
