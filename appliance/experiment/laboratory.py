@@ -11,6 +11,7 @@ import msgspec
 from appliance.experiment.progress import Reporter
 from appliance.local.ports import free_base_port
 from appliance.local.processes import Cluster
+from appliance.local.watch import statuses, until
 from appliance.node import template
 from appliance.node.cluster import ClusterPlan, create_cluster
 from appliance.node.config import load
@@ -19,6 +20,7 @@ from appliance.words.settings import Data, Delivery, Rounds, Training
 
 NODES = 5
 LOG_LINES_ON_FAILURE = 8
+START_WITHIN_S = 120.0
 ALL_HELD_OUT = 10**6
 """For ``training.judged_samples``: participants and global model are judged on the same images, on all there are."""
 NEVER_S = 86_400.0
@@ -76,8 +78,13 @@ class Laboratory:
 
     @contextlib.contextmanager
     def running(self, files: list[Path]) -> Iterator[Cluster]:
-        """Run the nodes of these files; if something promised fails, say what each logged last."""
+        """Run the nodes of these files, once all answer; if something promised fails, say what each logged last.
+
+        Raises:
+            OperatorError: a node does not start; with what it said.
+        """
         with Cluster.running(files) as cluster:
+            until(lambda: _all_answer(cluster), "all nodes to answer", START_WITHIN_S)
             try:
                 yield cluster
             except OperatorError:
@@ -85,6 +92,13 @@ class Laboratory:
                     if lines := node.last_lines(LOG_LINES_ON_FAILURE):
                         self.reporter.say(f"the last lines of {node.name}:\n{lines}")
                 raise
+
+
+def _all_answer(cluster: Cluster) -> bool:
+    for node in cluster.nodes:
+        if not node.is_running:
+            raise OperatorError(f"{node.name} does not start: {node.last_lines(1).removeprefix('Error: ')}")
+    return len(statuses(cluster.nodes)) == len(cluster.nodes)
 
 
 def begin_anew(files: list[Path], training: Training) -> None:

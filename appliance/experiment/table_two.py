@@ -30,8 +30,9 @@ def table_two(laboratory: Laboratory) -> Result:
     """Start a cluster, ask its leader to resign, and tell what all nodes were meanwhile. Raises OperatorError."""
     reporter = laboratory.reporter
     reporter.step("five nodes start", 0, STEPS)
-    with laboratory.running(laboratory.new_cluster(laboratory.flat_out())) as cluster:
-        timeline = Timeline([node.name for node in cluster.nodes], time.time())
+    files, started_at = laboratory.new_cluster(laboratory.flat_out()), time.time()
+    with laboratory.running(files) as cluster:
+        timeline = Timeline([node.name for node in cluster.nodes], started_at)
         first = until(lambda: leader_of_all(cluster), "a leader whom all follow")
         reporter.say(f"{first.name} is elected")
         reporter.step("rounds are committed", 1, STEPS)
