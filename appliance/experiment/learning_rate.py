@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from msgspec import Struct
 
@@ -10,24 +11,29 @@ from appliance.experiment.result import Chart, Line, Result, Table
 from appliance.local.processes import Cluster
 from appliance.local.watch import statuses, until
 from appliance.node.cluster import ClusterPlan
+from appliance.operator_api.views import UpdateView
+from appliance.words.ids import NodeName
 from appliance.words.models import GlobalModel
 from appliance.words.settings import Delivery, Rounds, Training
 
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 BATCH_SIZE, DIGITS_EPOCHS = 64, 5
-WITHIN_S = 300.0
+WITHIN_S, LOOK_EVERY_S = 300.0, 0.1
 DIVERGED = "diverged"
 
 
 class Trial(Struct, frozen=True):
-    """What one learning rate gave: the global models of its rounds, the fresh network first.
+    """What one learning rate gave.
 
     Attributes:
+        models: the global models of its rounds, the fresh network first.
+        updates: the participants' updates of the last round, as far as they were seen.
         diverged: training ended in numbers that are none, as the nodes said; ``models`` are those before it.
     """
 
     rate: float
     models: list[GlobalModel]
+    updates: list[UpdateView]
     diverged: bool
 
 
@@ -44,7 +50,7 @@ def learning_rate(laboratory: Laboratory, rounds: int) -> Result:
         else:
             files = laboratory.new_cluster(_plan(laboratory, training))
         with laboratory.running(files) as cluster:
-            trial = until(lambda: _trial(cluster, rate, rounds), f"{rounds} rounds", WITHIN_S, 0.1)  # noqa: B023
+            trial = _watched(cluster, rate, rounds)
             cluster.stop()
         last = trial.models[-1]
         outcome = "training diverged" if trial.diverged else f"accuracy {last.accuracy:.2%}, loss {last.loss:.4f}"
@@ -63,15 +69,22 @@ def _plan(laboratory: Laboratory, training: Training) -> ClusterPlan:
     )
 
 
-def _trial(cluster: Cluster, rate: float, rounds: int) -> Trial | None:
-    """Return what the learning rate gave once its rounds are committed, or once a node says that training diverged."""
-    seen = statuses(cluster.nodes)
-    diverged = any(DIVERGED in fault for status in seen for fault in status.faults)
-    done = any(status.model is not None and status.model.version >= rounds for status in seen)
-    if not done and not diverged:
-        return None
-    lineage = max((node.lineage() for node in cluster.nodes), key=len)
-    return Trial(rate, lineage[: rounds + 1], diverged and len(lineage) <= rounds)
+def _watched(cluster: Cluster, rate: float, rounds: int) -> Trial:
+    """Watch until the rounds are committed, or a node says that training diverged."""
+    updates: dict[NodeName, UpdateView] = {}
+
+    def trial() -> Trial | None:
+        seen = statuses(cluster.nodes)
+        last = {status.node: status.update for status in seen if status.update is not None}
+        updates.update({node: update for node, update in last.items() if update.round == rounds})
+        diverged = any(DIVERGED in fault for status in seen for fault in status.faults)
+        done = any(status.model is not None and status.model.version >= rounds for status in seen)
+        if not done and not diverged:
+            return None
+        lineage = max((node.lineage() for node in cluster.nodes), key=len)
+        return Trial(rate, lineage[: rounds + 1], list(updates.values()), diverged and len(lineage) <= rounds)
+
+    return until(trial, f"{rounds} rounds", WITHIN_S, LOOK_EVERY_S)
 
 
 # --- what it means (pure) ---------------------------------------------------------------------------------------------
@@ -89,8 +102,8 @@ def result_of(trials: Sequence[Trial], rounds: int, epochs: int, *, is_mnist: bo
         method=[
             f"For each learning rate five node processes train the same fresh network on {data}, each on its fifth of "
             f"the training images, for {rounds} rounds of {epochs} epoch{'s' if epochs > 1 else ''}: Adam, batches of "
-            f"{BATCH_SIZE}, its moments new in each round. Figures are the committed global model's, on all held-out "
-            "images, as the leader judged it.",
+            f"{BATCH_SIZE}, its moments new in each round. Figures are those of the committed global model, and the "
+            "mean of the five updates that it was made of, all on the same held-out images.",
             "Of the paper's Figures 5 and 6 only the axes are known here: there are no values of it to set beside.",
         ],
         findings=[
@@ -113,6 +126,8 @@ def result_of(trials: Sequence[Trial], rounds: int, epochs: int, *, is_mnist: bo
                 "accuracy": model.accuracy,
                 "loss": model.loss,
                 "updates": model.updates,
+                "participants_accuracy": _local(trial, "accuracy") if model.round == rounds else None,
+                "participants_loss": _local(trial, "loss") if model.round == rounds else None,
             }
             for trial in trials
             for model in trial.models
@@ -125,6 +140,12 @@ def result_of(trials: Sequence[Trial], rounds: int, epochs: int, *, is_mnist: bo
     )
 
 
+def _local(trial: Trial, what: Literal["accuracy", "loss"]) -> float | None:
+    """Return the participants' mean in the last round; None if nothing of it was seen."""
+    values = [getattr(update, what) for update in trial.updates]
+    return sum(values) / len(values) if values else None
+
+
 def _outcome(trial: Trial) -> str:
     return DIVERGED if trial.diverged else f"{trial.models[-1].accuracy:.2%}"
 
@@ -135,22 +156,29 @@ def _at(trial: Trial, round_: int) -> GlobalModel | None:
 
 def _table(trials: Sequence[Trial], rounds: int) -> Table:
     def row(trial: Trial) -> tuple[str, ...]:
-        shown = [_at(trial, round_) for round_ in (1, rounds)]
-        accuracies = [DIVERGED if model is None else f"{model.accuracy:.2%}" for model in shown]
-        losses = [DIVERGED if model is None else f"{model.loss:.4f}" for model in shown]
-        return (f"{trial.rate:g}", *losses, *accuracies)
+        model, loss, accuracy = _at(trial, rounds), _local(trial, "loss"), _local(trial, "accuracy")
+        return (
+            f"{trial.rate:g}",
+            DIVERGED if model is None else f"{model.loss:.4f}",
+            DIVERGED if model is None else f"{model.accuracy:.2%}",
+            "" if loss is None else f"{loss:.4f}",
+            "" if accuracy is None else f"{accuracy:.2%}",
+        )
 
-    rounds_shown = "round 1", f"round {rounds}"
-    headings = [f"{what}, {round_}" for what in ("loss", "accuracy") for round_ in rounds_shown]
-    return Table("The global model by learning rate", ("learning rate", *headings), [row(trial) for trial in trials])
+    headings = "learning rate", "global: loss", "accuracy", "participants: loss", "accuracy"
+    return Table(f"Round {rounds} by learning rate", headings, [row(trial) for trial in trials])
 
 
-def _chart(trials: Sequence[Trial], rounds: int, *, name: str, what: str, data: str) -> Chart:
+def _chart(trials: Sequence[Trial], rounds: int, *, name: str, what: Literal["accuracy", "loss"], data: str) -> Chart:
     rates = [trial.rate for trial in trials]
     is_loss = what == "loss"
 
-    def value(model: GlobalModel | None) -> float | None:
-        return None if model is None else model.loss if is_loss else 100 * model.accuracy
+    def shown(value: float | None) -> float | None:
+        return value if value is None or is_loss else 100 * value
+
+    def of(round_: int) -> list[float | None]:
+        models = [_at(trial, round_) for trial in trials]
+        return [None if model is None else shown(getattr(model, what)) for model in models]
 
     return Chart(
         name=name,
@@ -158,8 +186,9 @@ def _chart(trials: Sequence[Trial], rounds: int, *, name: str, what: str, data: 
         x_label="learning rate of Adam",
         y_label="loss (mean cross entropy)" if is_loss else "accuracy, %",
         lines=[
-            Line(f"round {round_}", rates, [value(_at(trial, round_)) for trial in trials])
-            for round_ in sorted({1, rounds}, reverse=True)
+            Line(f"global, round {rounds}", rates, of(rounds)),
+            Line(f"participants, round {rounds}", rates, [shown(_local(trial, what)) for trial in trials]),
+            *([Line("global, round 1", rates, of(1))] if rounds > 1 else []),
         ],
         log_x=True,
         log_y=is_loss,
