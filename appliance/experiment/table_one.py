@@ -1,6 +1,7 @@
 """Table I: five participants train on one global model, and the aggregate of what they trained is better than each."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 from msgspec import Struct
@@ -81,8 +82,10 @@ def table_one(laboratory: Laboratory, seeds: int) -> Result:
     settings = MNIST if laboratory.is_mnist else DIGITS
     runs = []
     for seed in range(seeds):
-        laboratory.reporter.step(f"seed {seed}", seed, seeds)
-        run = _run(laboratory, settings, seed)
+        laboratory.reporter.step(f"seed {seed}: a starting model", seed, seeds)
+        start = _start(laboratory, settings, seed)
+        laboratory.reporter.step(f"seed {seed}: five participants", seed, seeds)
+        run = _run(laboratory, settings, seed, start)
         laboratory.reporter.say(
             f"seed {seed}: start {run.start.accuracy:.2%}, participants {run.accuracy:.2%}, "
             f"aggregated {run.aggregated.accuracy:.2%}"
@@ -91,10 +94,13 @@ def table_one(laboratory: Laboratory, seeds: int) -> Result:
     return result_of(runs, settings, is_mnist=laboratory.is_mnist)
 
 
-def _run(laboratory: Laboratory, settings: Settings, seed: int) -> Run:
+def _start(laboratory: Laboratory, settings: Settings, seed: int) -> Path:
     last = laboratory.shards(first=settings.start_shards - 1, of=settings.start_shards, seed=seed)
-    start = starting_model(laboratory, last, msgspec.structs.replace(settings.start_training, seed=seed))
-    training = msgspec.structs.replace(settings.training, seed=seed, initial=start.file, judged_samples=ALL_HELD_OUT)
+    return starting_model(laboratory, last, msgspec.structs.replace(settings.start_training, seed=seed))
+
+
+def _run(laboratory: Laboratory, settings: Settings, seed: int, start: Path) -> Run:
+    training = msgspec.structs.replace(settings.training, seed=seed, initial=start, judged_samples=ALL_HELD_OUT)
     plan = ClusterPlan(
         nodes=NODES,
         data=laboratory.shards(first=0, of=settings.shards, seed=seed),
