@@ -26,7 +26,7 @@ from appliance.words.settings import Data
 
 Run = Callable[[Laboratory], Result]
 
-DIGITS_INSTEAD = "data: the embedded digits, not the paper's MNIST; give --data mnist:PATH for that"
+DIGITS_INSTEAD = "data: the embedded digits, not MNIST (for that: --data mnist:PATH)"
 
 data_option = click.option(
     "--data", type=DataSource(), help="Where the nodes' data is from.  [default: the embedded digits]"

@@ -23,7 +23,7 @@ def test_table_two_of_real_nodes_is_the_papers(tmp_path: Path) -> None:
     out = tmp_path / "results"
     done = _experiment(tmp_path, "table2", "--out", str(out))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "the embedded digits, not the paper's MNIST" in done.stdout
+    assert "the embedded digits, not MNIST" in done.stdout
     assert "\x1b" not in done.stdout, "colour and movement are for terminals"
     table = done.stdout[done.stdout.index("Table II") :]
     assert max(len(line) for line in table.splitlines() if str(tmp_path) not in line) <= 80

@@ -48,4 +48,6 @@ def test_more_than_twice_a_share_is_unfair() -> None:
 
 
 def test_a_few_periods_that_each_have_another_leader_are_fair() -> None:
-    assert result_of(_turns([2, 0]), NODES, [], data="digits").reached
+    result = result_of(_turns([2, 0]), NODES, [], data="digits")
+    assert result.reached
+    assert "each node led 0 or 1 times, nobody more than once" in result.findings[0]
