@@ -75,7 +75,7 @@ def table2(*, data: tuple[str, Path | None] | None, out: Path) -> None:
     _perform(data, out, table_two)
 
 
-@experiment.command("failover", short_help="Kill leaders: how long until the next one, and the next model.")
+@experiment.command("failover", short_help="Kill leaders: the time until another leads.")
 @data_option
 @click.option("--kills", type=click.IntRange(1, 10_000), default=30, show_default=True, help="How many leaders.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the moments of the kills.")

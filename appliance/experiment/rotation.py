@@ -85,6 +85,7 @@ def result_of(turns: Sequence[Turn], nodes: Sequence[NodeName], lineage: Sequenc
     share = len(turns) / len(nodes)
     most = max(counts.values())
     fair = most <= FAIR * share or most == 1
+    limit = "once" if most == 1 else f"twice its share of {share:.1f}"
     return Result(
         name="rotation",
         title="Rotation: the load is shared by turns",
@@ -95,9 +96,9 @@ def result_of(turns: Sequence[Turn], nodes: Sequence[NodeName], lineage: Sequenc
         ],
         findings=[
             f"{len(turns)} periods, {len(turns)} resignations; each node led {_range(counts)} times, nobody more than "
-            f"{'once' if most == 1 else f'twice its share of {share:.1f}'}; paper: {paper.PERIODS} resignations in seven days, by turns."
+            f"{limit}; paper: {paper.PERIODS} resignations in seven days, by turns."
             if fair
-            else f"NOT fair: a node led {most} of {len(turns)} periods, more than twice its share of {share:.1f}.",
+            else f"NOT fair: a node led {most} of {len(turns)} periods, more than {limit}.",
             f"{sum(models[turn.term] for turn in turns)} global models were committed in them, by whoever led.",
         ],
         reached=fair,
