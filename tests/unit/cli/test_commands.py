@@ -74,7 +74,13 @@ def test_every_command_explains_itself(path: tuple[str, ...]) -> None:
 
 
 def test_the_promised_commands_are_there() -> None:
-    assert {"init", "run", "status", "check", "resign", "member", "demo", "pki"} <= set(main.commands)
+    assert {"init", "run", "status", "check", "resign", "member", "demo", "experiment", "pki"} <= set(main.commands)
+
+
+def test_each_of_the_papers_experiments_is_there() -> None:
+    group = main.commands["experiment"]
+    assert isinstance(group, click.Group)
+    assert set(group.commands) == {"table1", "learning-rate", "table2", "failover", "rotation"}
 
 
 def test_the_version_is_told() -> None:
