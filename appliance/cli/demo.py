@@ -12,6 +12,7 @@ from rich.console import Console
 from appliance.cli.init import DataSource
 from appliance.demo.display import ConsoleDisplay, table_one, table_two
 from appliance.demo.story import Story
+from appliance.local import paper
 from appliance.local.interruption import interruptible
 from appliance.local.ports import free_base_port
 from appliance.local.processes import Cluster
@@ -77,8 +78,8 @@ def _perform(console: Console, cluster: Cluster, rounds: int, *, is_mnist: bool)
     console.print(table_two(story.timeline.rows()))
     console.print(
         f"\n{len(story.lineage) - 1} rounds in {time.monotonic() - started:.0f} s. The leader was killed in round "
-        f"{story.killed_in_round}: new leader after {story.election_s:.2f} s (paper: 20 s), that round committed "
-        f"after {story.recovery_s:.2f} s, no finished training repeated, one lineage on all nodes.",
+        f"{story.killed_in_round}: new leader after {story.election_s:.2f} s "
+        f"(paper: {paper.NEW_LEADER_S:.0f} s), that round committed after {story.recovery_s:.2f} s, no finished training repeated, one lineage on all nodes.",
         highlight=False,
     )
 

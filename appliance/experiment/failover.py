@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from appliance.experiment import paper
 from appliance.experiment.laboratory import Laboratory
 from appliance.experiment.result import Bins, Histogram, Result, Table
 from appliance.experiment.statistics import Durations
+from appliance.local import paper
 from appliance.local.processes import Cluster, NodeProcess
 from appliance.local.watch import Safety, leader_of_all, statuses, until
 from appliance.words.ids import NodeName

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 from msgspec import Struct
 
-from appliance.experiment import paper
 from appliance.experiment.laboratory import Laboratory
 from appliance.experiment.result import Result, Span, Spans, Table
+from appliance.local import paper
 from appliance.local.watch import elections, leader_of_all, until
 from appliance.node.elections import Election
 from appliance.words.ids import NodeName, Term

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from appliance.experiment.laboratory import Laboratory
-from appliance.experiment.paper import INITIAL_ACCURACY
+from appliance.local.paper import INITIAL_ACCURACY
 from appliance.local.processes import NodeProcess
 from appliance.local.watch import until
 from appliance.node.cluster import ClusterPlan

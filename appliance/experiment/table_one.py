@@ -6,11 +6,11 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from appliance.experiment import paper
 from appliance.experiment.laboratory import ALL_HELD_OUT, NEVER_S, NODES, Laboratory
 from appliance.experiment.result import Chart, Line, Result, Table
 from appliance.experiment.starting import starting_model
 from appliance.experiment.statistics import Spread
+from appliance.local import paper
 from appliance.local.processes import Cluster
 from appliance.local.watch import statuses, until
 from appliance.node.cluster import ClusterPlan
