@@ -79,8 +79,8 @@ def _perform(console: Console, cluster: Cluster, rounds: int, *, is_mnist: bool)
     console.print(
         f"\n{len(story.lineage) - 1} rounds in {time.monotonic() - started:.0f} s. The leader was killed in round "
         f"{story.killed_in_round}: new leader after {story.election_s:.2f} s "
-        f"(paper: {paper.NEW_LEADER_S:.0f} s), that round committed after {story.recovery_s:.2f} s, no finished training "
-        "repeated, one lineage on all nodes.",
+        f"(paper: {paper.NEW_LEADER_S:.0f} s), that round committed after {story.recovery_s:.2f} s, no finished "
+        "training repeated, one lineage on all nodes.",
         highlight=False,
     )
 
