@@ -38,7 +38,7 @@ class Settings(Struct, frozen=True):
     start_training: Training
 
 
-# Chosen by trying some thirty settings on other seeds (100 to 102) than those that are reported.
+# Chosen by trying some twenty settings on other seeds (100 to 102) than those that are reported.
 MNIST = Settings(
     shards=6,
     training=Training(epochs=3, batch_size=64, learning_rate=1.5e-3),
@@ -174,7 +174,11 @@ def _method(runs: Sequence[Run], settings: Settings, *, is_mnist: bool) -> list[
         f"{training.batch_size}); the leader averages the five updates (FedAvg).",
         "The paper does not say how many images and epochs and which batches it used, nor over what its losses are "
         "summed: they can't be compared with ours, mean cross entropy. "
-        + ("Ours were chosen on other seeds (100 to 102) than those reported, by the same images." if is_mnist else ""),
+        + (
+            "Our settings were chosen on other seeds (100 to 102) than those reported, by the same images."
+            if is_mnist
+            else ""
+        ),
     ]
 
 

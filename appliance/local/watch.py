@@ -18,7 +18,7 @@ from appliance.words.ids import Digest, NodeName, Term, Version
 T = TypeVar("T")
 
 POLL_S = 0.02
-WITHIN_S = 60.0
+WITHIN_S = 120.0
 
 
 def until(condition: Callable[[], T | None], what: str, within_s: float = WITHIN_S, every_s: float = POLL_S) -> T:
