@@ -96,6 +96,7 @@ def result_of(trials: Sequence[Trial], rounds: int, epochs: int, *, is_mnist: bo
     sound = [trial for trial in trials if not trial.diverged]
     best = max(sound, key=lambda trial: trial.models[-1].accuracy)
     least = min(sound, key=lambda trial: trial.models[-1].loss)
+    is_between = trials[0].rate < best.rate < trials[-1].rate
     return Result(
         name="learning-rate",
         title="Figures 5 and 6: loss and accuracy against the learning rate",
@@ -109,10 +110,10 @@ def result_of(trials: Sequence[Trial], rounds: int, epochs: int, *, is_mnist: bo
         findings=[
             f"The best accuracy after {rounds} rounds is {best.models[-1].accuracy:.2%}, at learning rate "
             f"{best.rate:g}; the least loss {least.models[-1].loss:.4f}, at {least.rate:g}.",
-            f"It falls to both sides: {_outcome(trials[0])} at {trials[0].rate:g}, {_outcome(trials[-1])} at "
-            f"{trials[-1].rate:g}.",
+            f"At the ends of the sweep: {_outcome(trials[0])} at {trials[0].rate:g}, {_outcome(trials[-1])} at "
+            f"{trials[-1].rate:g}." + ("" if is_between else " NOT shown: a best rate between them."),
         ],
-        reached=trials[0].rate < best.rate < trials[-1].rate,
+        reached=is_between,
         settings={
             "data": "mnist" if is_mnist else "digits",
             "rounds": rounds,

@@ -53,4 +53,6 @@ def test_the_best_rate_is_told_and_a_diverged_one_leaves_a_gap() -> None:
 
 
 def test_a_best_rate_at_an_end_of_the_sweep_shows_no_optimum() -> None:
-    assert not learning_rate.result_of([_trial(1e-5, 0.2), _trial(1e-3, 0.9)], 1, 1, is_mnist=False).reached
+    result = learning_rate.result_of([_trial(1e-5, 0.2), _trial(1e-3, 0.9)], 1, 1, is_mnist=False)
+    assert not result.reached
+    assert "NOT shown" in result.findings[1]
