@@ -62,7 +62,7 @@ Attack = Callable[[Member, bytes, int], Sent]
 
 def train(trainer: Trainer, base: bytes, round_: int) -> Sent:
     """Return an honest update."""
-    trained = trainer.train(base, round=round_, stop=Event(), limit=1)
+    trained = trainer.train(base, round=round_, stop=Event())
     assert trained is not None
     return Sent(trained.weights, trained.samples)
 
@@ -151,8 +151,8 @@ def load(data: Data, images: int, cache: Path) -> Member:
     training = shard.training.take(np.arange(min(images, len(shard.training))))
     flipped = Examples(training.images, 9 - training.labels)
     return Member(
-        Trainer(Training(), AnnTask(Shard(shard.number, training, shard.held_out))),
-        Trainer(Training(), AnnTask(Shard(shard.number, flipped, shard.held_out))),
+        Trainer(Training(judged_samples=1), AnnTask(Shard(shard.number, training, shard.held_out))),
+        Trainer(Training(judged_samples=1), AnnTask(Shard(shard.number, flipped, shard.held_out))),
     )
 
 

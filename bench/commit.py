@@ -41,7 +41,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.demo.ports import free_base_port
+from appliance.local.ports import free_base_port
 from bench import floors
 
 NODES = 5

@@ -16,8 +16,9 @@ import sys
 import time
 from itertools import pairwise
 
-from appliance.demo.processes import Cluster
-from bench.watch import Safety, leader_of_all, statuses, training_flat_out, until
+from appliance.local.processes import Cluster
+from appliance.local.watch import Safety, statuses
+from bench.watch import trained_leader, training_flat_out
 
 LOOK_EVERY_S = 5.0
 SAY_EVERY_S = 60.0
@@ -30,7 +31,7 @@ def main() -> None:
     arguments = parser.parse_args()
     safety = Safety()
     with training_flat_out() as cluster:
-        leader = until(lambda: leader_of_all(cluster))
+        leader = trained_leader(cluster)
         first = max(status.term for status in statuses(cluster.nodes))
         began = time.monotonic()
         watch(cluster, safety, arguments.minutes * 60)

@@ -15,19 +15,18 @@ import argparse
 import json
 import random
 import signal
-import statistics
 import sys
 import time
-from collections import Counter
-from collections.abc import Sequence
 
-from appliance.demo.processes import Cluster, NodeProcess
-from bench.watch import Safety, leader_of_all, statuses, training_flat_out, until
+import msgspec
 
-SETTLES_WITHIN_S = 3.0
-"""The longest time that a new leader leads before it is killed."""
+from appliance.experiment.failover import LEADER_STEP_S, MODEL_STEP_S, kill_and_time, leader_to_kill
+from appliance.experiment.statistics import Durations, bars
+from appliance.local.processes import NodeProcess
+from appliance.local.watch import Safety
+from bench.watch import trained_leader, training_flat_out
+
 PAUSE_S = (0.5, 3.0)
-BAR = 60
 
 
 def main() -> None:
@@ -38,36 +37,37 @@ def main() -> None:
     parser.add_argument("--pauses", action="store_true", help="stop a node for a while between two kills")
     arguments = parser.parse_args()
     chance = random.Random(arguments.seed)
-    elections, recoveries = [], []
+    kills = []
     safety = Safety()
     with training_flat_out() as cluster:
-        for kill in range(arguments.kills):
+        for number in range(1, arguments.kills + 1):
             if arguments.pauses:
                 pause(chance.choice(cluster.nodes), chance.uniform(*PAUSE_S))
             victim = leader_to_kill(cluster, chance, safety)
-            election, recovery = kill_and_time(cluster, victim)
-            elections.append(election)
-            recoveries.append(recovery)
-            print(
-                f"kill {kill + 1} of {arguments.kills}: {victim.name}, leader {election:.2f} s, model {recovery:.2f} s",
-                file=sys.stderr,
-            )
+            kill = kill_and_time(cluster, victim)
+            kills.append(kill)
+            what = f"{kill.victim}, leader {kill.leader_s:.2f} s, model {kill.model_s:.2f} s"
+            print(f"kill {number} of {arguments.kills}: {what}", file=sys.stderr)
             victim.start()
-        until(lambda: leader_of_all(cluster))
+        trained_leader(cluster)
         safety.look(cluster.nodes)
+    elections, recoveries = [kill.leader_s for kill in kills], [kill.model_s for kill in kills]
     report = {
         "kills": arguments.kills,
         "pauses": arguments.pauses,
         "seed": arguments.seed,
-        "new_leader_s": summary(elections),
-        "next_model_s": summary(recoveries),
+        "new_leader_s": msgspec.to_builtins(Durations.of(elections)),
+        "next_model_s": msgspec.to_builtins(Durations.of(recoveries)),
         "last_term": max(safety.leaders),
         "problems": safety.problems,
     }
     json.dump(report, sys.stdout, indent=2)
     print()
-    histogram("until a new leader", elections, 0.1)
-    histogram("until the next committed model", recoveries, 0.25)
+    for title, seconds, step in (
+        ("until a new leader", elections, LEADER_STEP_S),
+        ("until the next committed model", recoveries, MODEL_STEP_S),
+    ):
+        print(f"\n{title}, seconds", *bars(seconds, step), sep="\n", file=sys.stderr)
     if safety.problems:
         raise SystemExit("\n".join(safety.problems))
 
@@ -81,58 +81,6 @@ def pause(node: NodeProcess, seconds: float) -> None:
         time.sleep(seconds)
     finally:
         node.process.send_signal(signal.SIGCONT)
-
-
-def leader_to_kill(cluster: Cluster, chance: random.Random, safety: Safety) -> NodeProcess:
-    """Wait until all is well, and then for a random time; return who leads then."""
-    while True:
-        leader = until(lambda: leader_of_all(cluster))
-        time.sleep(chance.uniform(0.0, SETTLES_WITHIN_S))
-        safety.look(cluster.nodes)
-        status = leader.status()
-        if status is not None and status.role == "leader":
-            return leader
-
-
-def kill_and_time(cluster: Cluster, victim: NodeProcess) -> tuple[float, float]:
-    """Kill a leader; return the seconds to the next leader and to the next committed model."""
-    survivors = [node for node in cluster.nodes if node is not victim]
-    version = max(status.model.version for status in statuses(survivors) if status.model is not None)
-    killed = time.monotonic()
-    victim.kill()
-
-    def led() -> bool:
-        return any(status.leader not in (None, victim.name) for status in statuses(survivors))
-
-    def committed() -> bool:
-        return any(status.model is not None and status.model.version > version for status in statuses(survivors))
-
-    until(led)
-    election = time.monotonic() - killed
-    until(committed)
-    return election, time.monotonic() - killed
-
-
-def summary(seconds: Sequence[float]) -> dict[str, float]:
-    """Return what tells the distribution, in seconds."""
-    ordered = sorted(seconds)
-    return {
-        "least": round(ordered[0], 2),
-        "median": round(statistics.median(ordered), 2),
-        "p90": round(ordered[(len(ordered) * 9 - 1) // 10], 2),
-        "p99": round(ordered[(len(ordered) * 99 - 1) // 100], 2),
-        "worst": round(ordered[-1], 2),
-    }
-
-
-def histogram(title: str, seconds: Sequence[float], step: float) -> None:
-    """Print how many there are in each step."""
-    counts = Counter(int(second / step) for second in seconds)
-    scale = min(1.0, BAR / max(counts.values()))
-    print(f"\n{title}, seconds", file=sys.stderr)
-    for place in range(min(counts), max(counts) + 1):
-        bar = "#" * round(counts[place] * scale)
-        print(f"{place * step:6.2f} to {(place + 1) * step:5.2f} {counts[place]:4} {bar}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from appliance.demo.ports import free_base_port
-from appliance.demo.processes import Cluster, NodeProcess
+from appliance.local.ports import free_base_port
+from appliance.local.processes import Cluster, NodeProcess
 from appliance.node.cluster import ClusterPlan, create_cluster
 from appliance.words.models import GlobalModel
 from appliance.words.settings import Data, Delivery, Rounds

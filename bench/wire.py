@@ -20,8 +20,8 @@ from typing import Literal, get_args
 
 from appliance.delivery.padding import padded_length
 from appliance.delivery.stem import GOES_ON
-from appliance.demo.ports import free_base_port
-from appliance.demo.processes import Cluster
+from appliance.local.ports import free_base_port
+from appliance.local.processes import Cluster
 from appliance.node.cluster import ClusterPlan, create_cluster
 from appliance.words.errors import OperatorError
 from appliance.words.models import Encoding

@@ -31,6 +31,8 @@ def check(file: Path) -> None:
         raise ConfigurationError(f"{file}: data.path: {path} is not a folder")
     if path is not None and not path.exists():
         raise ConfigurationError(f"{file}: data.path: there is no {path}")
+    if config.training.initial is not None and not config.training.initial.is_file():
+        raise ConfigurationError(f"{file}: training.initial: {config.training.initial} is not a file")
     if ":" in config.task.name:
         # PyTorch takes a second to load: only for who brings a task along.
         from appliance.training import tasks  # noqa: PLC0415

@@ -1,7 +1,6 @@
 """``p2pfl-node demo``: five real nodes on this machine, and a leader killed in mid-round."""
 
 import contextlib
-import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,9 +11,11 @@ from rich.console import Console
 
 from appliance.cli.init import DataSource
 from appliance.demo.display import ConsoleDisplay, table_one, table_two
-from appliance.demo.ports import free_base_port
-from appliance.demo.processes import Cluster
 from appliance.demo.story import Story
+from appliance.local import paper
+from appliance.local.interruption import interruptible
+from appliance.local.ports import free_base_port
+from appliance.local.processes import Cluster
 from appliance.node.cluster import ClusterPlan, create_cluster
 from appliance.words.errors import OperatorError
 from appliance.words.settings import Data, Delivery, Rounds, Training
@@ -38,7 +39,7 @@ def demo(*, nodes: int, rounds: int, data: tuple[str, Path | None], keep: Path |
     # The digits are few: many passes make a round long enough to watch, and to be killed in the middle of.
     training = Training() if is_mnist else Training(epochs=30, batch_size=32)
     source = Data(source="mnist" if is_mnist else "digits", path=data[1])
-    with _folder(keep) as folder, _interruptible():
+    with _folder(keep) as folder, interruptible():
         plan = ClusterPlan(
             nodes=nodes,
             base_port=free_base_port(nodes),
@@ -77,8 +78,9 @@ def _perform(console: Console, cluster: Cluster, rounds: int, *, is_mnist: bool)
     console.print(table_two(story.timeline.rows()))
     console.print(
         f"\n{len(story.lineage) - 1} rounds in {time.monotonic() - started:.0f} s. The leader was killed in round "
-        f"{story.killed_in_round}: new leader after {story.election_s:.2f} s (paper: 20 s), that round committed "
-        f"after {story.recovery_s:.2f} s, no finished training repeated, one lineage on all nodes.",
+        f"{story.killed_in_round}: new leader after {story.election_s:.2f} s "
+        f"(paper: {paper.NEW_LEADER_S:.0f} s), that round committed after {story.recovery_s:.2f} s, no finished "
+        "training repeated, one lineage on all nodes.",
         highlight=False,
     )
 
@@ -91,20 +93,3 @@ def _folder(keep: Path | None) -> Iterator[Path]:
     else:
         keep.mkdir(parents=True, exist_ok=True)
         yield keep
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Clean up on Ctrl-C and SIGTERM alike, and say so in one line."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    except KeyboardInterrupt:
-        click.echo("p2pfl-node: interrupted; all nodes were ended", err=True)
-        raise SystemExit(128 + signal.SIGINT) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -7,6 +7,7 @@ import click
 from appliance import __version__
 from appliance.cli.check import check
 from appliance.cli.demo import demo
+from appliance.cli.experiment import experiment
 from appliance.cli.init import init
 from appliance.cli.member import member
 from appliance.cli.pki import pki
@@ -35,7 +36,7 @@ def main() -> None:
     """
 
 
-for command in (init, run, status, check, reload, resign, member, demo, pki):
+for command in (init, run, status, check, reload, resign, member, demo, experiment, pki):
     main.add_command(command)
 
 if __name__ == "__main__":

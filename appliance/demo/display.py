@@ -11,12 +11,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from appliance.demo.timeline import LETTERS, Row
+from appliance.local import paper
+from appliance.local.timeline import LETTERS, Row
 from appliance.operator_api.views import Status, UpdateView
 from appliance.words.ids import NodeName
 from appliance.words.models import GlobalModel
 
-PAPER_START, PAPER_PARTICIPANTS, PAPER_AGGREGATED = "91.03 %", "94.57 %", "96.04 %"
 _STYLES = {"leader": "bold green", "follower": "", "candidate": "yellow", "dead": "red"}
 
 
@@ -81,18 +81,22 @@ def table_one(
     table.add_column("model")
     for heading in ("samples", "accuracy", "loss", "paper (MNIST)"):
         table.add_column(heading, justify="right")
-    table.add_row("global, at the start", "", f"{start.accuracy:.2%}", f"{start.loss:.4f}", PAPER_START)
+    table.add_row(
+        "global, at the start", "", f"{start.accuracy:.2%}", f"{start.loss:.4f}", f"{paper.INITIAL_ACCURACY:.2%}"
+    )
     for name, update in sorted(updates.items()):
         table.add_row(name, str(update.samples), f"{update.accuracy:.2%}", f"{update.loss:.4f}", "")
     mean_accuracy = sum(update.accuracy for update in updates.values()) / len(updates)
     mean_loss = sum(update.loss for update in updates.values()) / len(updates)
-    table.add_row("participants, mean", "", f"{mean_accuracy:.2%}", f"{mean_loss:.4f}", PAPER_PARTICIPANTS)
+    table.add_row(
+        "participants, mean", "", f"{mean_accuracy:.2%}", f"{mean_loss:.4f}", f"{paper.PARTICIPANTS_MEAN:.2%}"
+    )
     table.add_row(
         f"global, version {aggregated.version}",
         str(aggregated.samples),
         f"{aggregated.accuracy:.2%}",
         f"{aggregated.loss:.4f}",
-        PAPER_AGGREGATED,
+        f"{paper.AGGREGATED_ACCURACY:.2%}",
         style="bold",
     )
     if not is_mnist:

@@ -7,11 +7,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
-import msgspec
-
-from appliance.demo.processes import Cluster, NodeProcess
-from appliance.demo.timeline import Timeline
-from appliance.node.elections import Election
+from appliance.local.processes import Cluster, NodeProcess
+from appliance.local.timeline import Timeline
+from appliance.local.watch import elections, until
 from appliance.operator_api.client import NodeApi
 from appliance.operator_api.views import Status, UpdateView
 from appliance.words.errors import OperatorError
@@ -171,14 +169,12 @@ class Story:
 
     def _until(self, what: str, seconds: float, condition: Callable[[], T | None]) -> T:
         """Poll all nodes until the condition holds; return what it found."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
+
+        def polled() -> T | None:
             self._poll()
-            found = condition()
-            if found:
-                return found
-            time.sleep(POLL_S)
-        raise OperatorError(f"waited {seconds:.0f} s in vain for {what}")
+            return condition()
+
+        return until(polled, what, seconds, POLL_S)
 
     def _poll(self) -> None:
         nodes = self._cluster.nodes
@@ -221,8 +217,7 @@ class Story:
         return leader if leader in running else None
 
     def _collect_elections(self, node: NodeProcess) -> None:
-        content = NodeApi(node.config.operator).get("/v1/elections")
-        self.timeline.add_elections(node.name, msgspec.json.decode(content, type=list[Election]))
+        self.timeline.add_elections(node.name, elections(node))
 
     def close(self) -> None:
         """End the polling threads."""

@@ -50,7 +50,8 @@ class ClusterPlan(Struct, frozen=True, kw_only=True):
         hosts: one address for all nodes, or one for each.
         base_port: node i gets it plus 10*i for the mesh, one more for consensus, one more for the operator API.
         name: the cluster's.
-        data: where the nodes' data comes from; ``shard`` and ``shards`` are filled in.
+        data: where the nodes' data comes from. Node i gets shard ``data.shard`` + i of ``data.shards``, or of as
+            many as there are nodes, if that is more.
         consensus, rounds, task, training, envelopes, delivery: the same on every node.
     """
 
@@ -168,7 +169,9 @@ def _config(plan: ClusterPlan, members: dict[NodeName, Member], node: NodeName, 
         rounds=plan.rounds,
         task=plan.task,
         training=plan.training,
-        data=msgspec.structs.replace(plan.data, path=path, shard=number, shards=plan.nodes),
+        data=msgspec.structs.replace(
+            plan.data, path=path, shard=plan.data.shard + number, shards=max(plan.data.shards, plan.nodes)
+        ),
         envelopes=plan.envelopes,
         delivery=plan.delivery,
         operator=Operator(port=members[node].consensus_port + 1),

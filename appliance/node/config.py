@@ -194,7 +194,10 @@ def _resolve(config: Config, folder: Path) -> Config:
     consensus = config.consensus
     if consensus.raftos_secret is not None:
         consensus = msgspec.structs.replace(consensus, raftos_secret=folder / consensus.raftos_secret)
-    config = msgspec.structs.replace(config, consensus=consensus)
+    training = config.training
+    if training.initial is not None:
+        training = msgspec.structs.replace(training, initial=folder / training.initial)
+    config = msgspec.structs.replace(config, consensus=consensus, training=training)
     return msgspec.structs.replace(config, state=folder / config.state, identity=identity, data=data, task=task)
 
 

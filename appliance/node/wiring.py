@@ -122,6 +122,8 @@ async def _node(config: Config, clock: Clock, reread: Callable[[], Config]) -> A
         models, updates = ModelStore(config.state / "models"), UpdateStore(config.state / "update")
         task = await asyncio.to_thread(tasks.load, config.task, config.data, config.state / "data")
         trainer, suite = Trainer(config.training, task), config.envelopes.seal
+        if config.training.initial is not None and not models.digests():
+            trainer.initial_model()  # a file that can't be used is said now, and not when this node leads
         pool = stack.enter_context(KeyPool(config.envelopes.pool, config.envelopes.rsa_bits, suite))
         participant_work = ParticipantWork(
             trainer,

@@ -4,6 +4,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Event
 
 import numpy as np
@@ -13,11 +14,12 @@ from torch import Tensor, nn
 
 from appliance.aggregation.state import parse_model
 from appliance.aggregation.tensors import serialise
+from appliance.aggregation.validation import parse_update
 from appliance.training.adam import Adam
 from appliance.training.device import device_of
 from appliance.training.proximal import Proximal
 from appliance.training.task import Task, fingerprint, layout_of
-from appliance.words.errors import OperatorError
+from appliance.words.errors import OperatorError, RemoteError
 from appliance.words.models import Metrics, SampleCount
 from appliance.words.settings import Training
 
@@ -74,7 +76,14 @@ class Trainer:
         self._settings = settings
 
     def initial_model(self) -> bytes:
-        """Return the safetensors bytes of a fresh network, initialised by the settings' seed as PyTorch does it."""
+        """Return the safetensors bytes that begin a lineage: of the file that the settings name, or of a fresh network,
+        initialised by the settings' seed as PyTorch does it.
+
+        Raises:
+            OperatorError: the file can't be read, or holds no such model.
+        """
+        if self._settings.initial is not None:
+            return self._initial_from(self._settings.initial)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self._settings.seed)
             network = self._task.network()
@@ -87,7 +96,6 @@ class Trainer:
         round: int,  # noqa: A002 - the product's word for it
         stop: Event,
         progress: Progress | None = None,
-        limit: int | None = None,
     ) -> Trained | None:
         """Train from a base model: the settings' epochs of Adam with fresh moments, on mini-batches.
 
@@ -95,8 +103,6 @@ class Trainer:
             base: safetensors bytes of ``layout``; the state of an aggregation strategy in them has no effect.
             round: with the settings' seed, the epoch and the shard it seeds the order of the samples.
             stop: when set, training ends within a batch (some milliseconds).
-            limit: judge the result on this many held-out samples; all if None. All of MNIST's 10,000 take a fifth of
-                the time that one epoch of 12,000 does.
 
         Returns:
             None if it was stopped.
@@ -121,7 +127,7 @@ class Trainer:
                     if progress is not None:
                         progress(epoch, done / batches)
         _check_finite(parameters, round, settings.learning_rate)
-        return Trained(self._bytes_of(network), self.samples, self._judge(network, limit))
+        return Trained(self._bytes_of(network), self.samples, self._judge(network, settings.judged_samples))
 
     def evaluate(self, model: bytes, limit: int | None = None) -> Metrics:
         """Judge a model on the first ``limit`` held-out samples (all if None), which are in no special order.
@@ -129,6 +135,15 @@ class Trainer:
         Raises RemoteError if it is not of this layout. A loss too large for a float is given as the largest one.
         """
         return self._judge(self._network_of(model), limit)
+
+    def _initial_from(self, file: Path) -> bytes:
+        try:
+            return serialise(parse_update(file.read_bytes(), self.layout), self.layout)
+        except OSError as error:
+            problem = f"can't be read ({error.strerror})"
+        except RemoteError as error:
+            problem = f"holds no model of this network: {error.reason}"
+        raise OperatorError(f"training.initial: {file} {problem}; name a safetensors file of it, or remove the key")
 
     def _batches(self, settings: Training, round_: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield inputs and targets of at most a batch's size; each sample once."""

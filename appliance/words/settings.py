@@ -143,6 +143,9 @@ class Training(Section, frozen=True):
     Attributes:
         proximal: mu of FedProx: how strongly the weights are held near the base model's; 0 is FedAvg.
         device: ``auto`` takes the first CUDA device if there is one.
+        initial: a safetensors file that begins the lineage, if this node leads first; None: a fresh network.
+        judged_samples: held-out samples that an update's metrics rest on. 2,000 are enough for a percent, in a fifth of
+            the time of MNIST's 10,000.
     """
 
     learning_rate: Positive = 1e-3
@@ -152,6 +155,8 @@ class Training(Section, frozen=True):
     threads: AtLeastOne = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: AtLeastZero = 0
+    initial: Path | None = None
+    judged_samples: AtLeastOne = 2000
 
 
 class Task(Section, frozen=True):

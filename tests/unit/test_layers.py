@@ -1,4 +1,5 @@
-"""Imports point inwards (style.md, "Layers"): words, then pure cores, shells, node, the demo, and the command line.
+"""Imports point inwards (style.md, "Layers"): words, pure cores, shells, node, clusters on one machine, what shows and
+measures them, and the command line.
 
 Read by ast, so imports inside functions count too.
 """
@@ -12,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "appliance"
 
-WORDS, CORE, SHELL, NODE, DEMO, CLI = range(6)
+WORDS, CORE, SHELL, NODE, LOCAL, SHOW, CLI = range(7)
 LAYER = {
     "words": WORDS,
     "consensus": CORE,
@@ -32,8 +33,10 @@ LAYER = {
     "pki": SHELL,
     "node": NODE,
     "node.core": NODE,
+    "local": LOCAL,
+    "demo": SHOW,
+    "experiment": SHOW,
     "cli": CLI,
-    "demo": DEMO,
 }
 """The most precise name counts. ``node.core`` joins the cores and is as pure as they are (``PURE``)."""
 

@@ -74,7 +74,13 @@ def test_every_command_explains_itself(path: tuple[str, ...]) -> None:
 
 
 def test_the_promised_commands_are_there() -> None:
-    assert {"init", "run", "status", "check", "resign", "member", "demo", "pki"} <= set(main.commands)
+    assert {"init", "run", "status", "check", "resign", "member", "demo", "experiment", "pki"} <= set(main.commands)
+
+
+def test_each_of_the_papers_experiments_is_there() -> None:
+    group = main.commands["experiment"]
+    assert isinstance(group, click.Group)
+    assert set(group.commands) == {"table1", "learning-rate", "table2", "failover", "rotation"}
 
 
 def test_the_version_is_told() -> None:
@@ -148,6 +154,13 @@ def test_a_missing_file_is_named(node: Path, name: str) -> None:
 def test_a_damaged_file_is_named(node: Path, name: str) -> None:
     (node / name).write_bytes(b"-----BEGIN RUBBISH-----\n\xff\n")
     assert str(node / name) in _sentence(_check(node))
+
+
+def test_a_missing_initial_model_is_named(node: Path) -> None:
+    with (node / "node.toml").open("a") as file:
+        file.write('\n[training]\ninitial = "start.safetensors"\n')
+    sentence = _sentence(_check(node))
+    assert sentence == f"{node / 'node.toml'}: training.initial: {node / 'start.safetensors'} is not a file"
 
 
 def test_a_foreign_certificate_is_refused(node: Path, tmp_path: Path) -> None:

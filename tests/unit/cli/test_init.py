@@ -107,6 +107,11 @@ def test_data_and_hosts_are_written_as_given(tmp_path: Path) -> None:
     assert config.data == Data(source="mnist", path=folder, shard=2, shards=3, alpha=0.3, seed=7)
 
 
+def test_a_cluster_may_take_only_some_of_the_shards(tmp_path: Path) -> None:
+    files = create_cluster(tmp_path / "c", ClusterPlan(nodes=2, data=Data(shard=3, shards=10)))
+    assert [(load(file).data.shard, load(file).data.shards) for file in files] == [(3, 10), (4, 10)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [

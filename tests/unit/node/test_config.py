@@ -43,10 +43,13 @@ def _refused(folder: Path, content: str) -> str:
 
 
 def test_a_whole_file_is_read_and_its_paths_resolved(tmp_path: Path) -> None:
-    config = _load(tmp_path, 'state = "s"\n' + WHOLE + '[data]\nsource = "mnist"\npath = "mnist"\n')
+    config = _load(
+        tmp_path, 'state = "s"\n' + WHOLE + '[data]\nsource = "mnist"\npath = "mnist"\n[training]\ninitial = "m"\n'
+    )
     assert config.identity.ca == tmp_path / "ca.pem"
     assert config.state == tmp_path / "s"
     assert config.data.path == tmp_path / "mnist"
+    assert config.training.initial == tmp_path / "m"
     assert config.me.host == "10.0.0.2"
     assert config.peers == ("node0", "node2")
     assert config.quorum == 2

@@ -1,5 +1,7 @@
 """Training learns, repeats itself to the bit, stops at once, and judges honestly."""
 
+import math
+import re
 import subprocess
 import sys
 import threading
@@ -67,6 +69,33 @@ def test_making_an_initial_model_leaves_the_global_random_state_alone() -> None:
     before = torch.get_rng_state()
     Trainer(Training(), ann()).initial_model()
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_lineage_may_begin_with_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "start.safetensors"
+    other = Trainer(Training(seed=7), ann()).initial_model()
+    file.write_bytes(other)
+    assert Trainer(Training(initial=file), ann()).initial_model() == other
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "can't be read (No such file or directory)"),
+        (b"no model", "holds no model of this network"),
+        (math.nan, "holds no model of this network: the tensor hidden1.bias holds a value that is not finite"),
+    ],
+)
+def test_a_file_that_can_begin_no_lineage_is_named(tmp_path: Path, content: bytes | float | None, problem: str) -> None:
+    file = tmp_path / "start.safetensors"
+    trainer = Trainer(Training(initial=file), ann())
+    if isinstance(content, float):
+        arrays = {tensor.name: np.full(tensor.shape, content, np.float32) for tensor in trainer.layout}
+        content = serialise(arrays, trainer.layout)
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(OperatorError, match=re.escape(f"training.initial: {file} {problem}")):
+        trainer.initial_model()
 
 
 def test_the_same_training_gives_the_same_bytes_and_any_difference_gives_others() -> None:
@@ -176,7 +205,7 @@ def test_judging_in_parts_or_only_a_part_is_judging() -> None:
     assert often.evaluate(model, 360) == whole
     assert trainer.evaluate(model, 10**6) == whole
     assert trainer.evaluate(model, 7).samples == 7
-    limited = trainer.train(model, round=1, stop=GO, limit=7)
+    limited = Trainer(Training(judged_samples=7), AnnTask(shard)).train(model, round=1, stop=GO)
     assert limited is not None
     assert limited.metrics.samples == 7
 

@@ -13,7 +13,7 @@ class Row:
     """One line of Table II.
 
     Attributes:
-        after_s: seconds since the start of the demonstration.
+        after_s: seconds since the start.
         what: what happened.
         term: the highest that any node had been seen in.
         states: each node's letter from then on: F, C, L, or - for a dead one.
@@ -35,7 +35,7 @@ class _Change:
 
 
 class Timeline:
-    """Merges what each node says of itself with what the demonstration did to it, by the wall clock of this machine."""
+    """Merges what each node says of itself with what was done to it from outside, by the wall clock of this machine."""
 
     def __init__(self, nodes: list[NodeName], started_at: float) -> None:
         """All nodes start as followers."""

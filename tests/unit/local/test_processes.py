@@ -1,4 +1,4 @@
-"""Node processes of the demonstration: an interruption never leaves one behind that nobody knows of."""
+"""Node processes on this machine: an interruption never leaves one behind that nobody knows of."""
 
 import signal
 import subprocess
@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from appliance.demo import processes
-from appliance.demo.processes import NodeProcess
+from appliance.local import processes
+from appliance.local.processes import NodeProcess
 
 
 def test_an_interruption_while_a_process_is_started_waits_until_it_is_known(

@@ -1,0 +1,1 @@
+"""Clusters whose nodes are all processes of this machine: for the demonstration, the experiments and the benchmarks."""
