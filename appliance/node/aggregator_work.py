@@ -75,6 +75,8 @@ class AggregatorWork:
         self._mint: Mint | None = None
         self._strategy: Strategy | None = None
         self._opened: dict[int, _Opened] = {}
+        self._base: Metrics | None = None
+        self._judged: dict[Digest, Metrics] = {}
 
     def begin(self, term: Term) -> tuple[bytes, bytes]:
         """Take a fresh key pair for a term; return its id and its public half."""
@@ -88,21 +90,26 @@ class AggregatorWork:
         self._private_key = None
         self._opened.clear()
         self._round = 0
-        self._mint = self._strategy = None
+        self._mint = self._strategy = self._base = None
+        self._judged = {}
         self._round_key = self._random(ROUND_KEY_BYTES)
 
     def start_round(self, round_: Round, base: Digest) -> bytes:
         """Begin with no update counted, and fresh keys for the round's candidate and tokens; return the tokens' key.
 
-        Its updates are trained on ``base``.
+        Its updates are trained on ``base``, which is judged here too: an earlier leader may have other held-out data.
 
         Raises:
-            ApplianceError: the strategy needs the base model, and it is not here; then nothing is aggregated.
+            ApplianceError: the base model is needed, and it is not here; then nothing is aggregated.
         """
         self._round = round_
         self._round_key = self._random(ROUND_KEY_BYTES)
         self._strategy = None
         layout = self._trainer.layout
+        self._base = None
+        if self._settings.most_drop < 1:
+            self._base = self._judged.get(base) or self._evaluate(base)
+            self._judged = {base: self._base}
         self._strategy = strategy_for(self._settings, layout, lambda: parse(self._read(base), layout))
         token_key = self._keys.take().rsa
         self._mint = Mint(token_key, self._random)
@@ -206,8 +213,16 @@ class AggregatorWork:
         """Seal a candidate's bytes under the round key, for all who have a receipt."""
         return seal_under_key(self._read(digest), self._round_key, term=self._term, round=self._round)
 
-    def evaluate(self, digest: Digest) -> Metrics:
-        """Judge a model on this node's held-out data."""
+    def bring_back(self, digest: Digest) -> Digest:
+        """Make sure that a former model is whole and durable here."""
+        return self._models.put(self._read(digest))
+
+    def judge(self, digest: Digest) -> tuple[Metrics, Metrics | None]:
+        """Judge a model on this node's held-out data; return its metrics and, if it is to be compared, the base's."""
+        self._judged[digest] = metrics = self._evaluate(digest)
+        return metrics, self._base
+
+    def _evaluate(self, digest: Digest) -> Metrics:
         return self._trainer.evaluate(self._read(digest), limit=None)
 
     def _read(self, digest: Digest) -> bytes:

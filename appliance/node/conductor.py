@@ -43,6 +43,7 @@ from appliance.words.messages import (
     TokenSigned,
     TokenWanted,
 )
+from appliance.words.models import GlobalModel
 from appliance.words.settings import Member
 
 log = logging.getLogger(__name__)
@@ -92,18 +93,7 @@ class Conductor:
         head = self._core.lineage.head
         if head is not None and head is not before:
             self._participating.forget_candidate()
-            log.info(
-                "round %d is committed: version %d, accuracy %.4f, loss %.4f, %d of %d updates, %.1f s, %s",
-                head.round,
-                head.version,
-                head.accuracy,
-                head.loss,
-                head.updates,
-                head.expected,
-                head.duration_s,
-                short(head.digest),
-                extra={"round": head.round},
-            )
+            _say_committed(head)
         self._do(actions)
 
     def on_members(self, members: Mapping[NodeName, Member]) -> None:
@@ -270,7 +260,8 @@ class Conductor:
             case do.StopTraining():
                 self._shells.participant_work.stop()
             case do.RemoveModels(digests):
-                self._errands.aside(functools.partial(self._shells.models.remove, digests), ignore)
+                self._shells.models.doom(digests)
+                self._errands.aside(self._shells.models.sweep, ignore)
             case do.Deliver() | do.Fetch() | do.Forget() | do.StoreCandidate() | do.Tell() | do.Train() | do.AskToken():
                 self._participating.perform(action)
             case _:
@@ -278,3 +269,28 @@ class Conductor:
 
     def _now(self) -> Monotonic:
         return self._shells.clock()
+
+
+def _say_committed(head: GlobalModel) -> None:
+    where = {"round": head.round}
+    if head.withheld:
+        text = "round %d is committed without a new model: version %d is its base again; %s"
+        log.warning(text, head.round, head.version, head.withheld, extra=where)
+    elif head.rolled_back_to is not None:
+        text = (
+            "rolled back in the place of round %d: version %d has the bytes of version %d, accuracy %.4f, loss %.4f, %s"
+        )
+        log.warning(
+            text,
+            head.round,
+            head.version,
+            head.rolled_back_to,
+            head.accuracy,
+            head.loss,
+            short(head.digest),
+            extra=where,
+        )
+    else:
+        text = "round %d is committed: version %d, accuracy %.4f, loss %.4f, %d of %d updates, %.1f s, %s"
+        how = (head.version, head.accuracy, head.loss, head.updates, head.expected, head.duration_s, short(head.digest))
+        log.info(text, head.round, *how, extra=where)

@@ -21,6 +21,7 @@ from appliance.words.settings import (
     Identity,
     Logging,
     Member,
+    Models,
     Operator,
     Rounds,
     Section,
@@ -43,6 +44,7 @@ class Config(Section, frozen=True):
     consensus: Consensus = Consensus()
     rounds: Rounds = Rounds()
     aggregation: Aggregation = Aggregation()
+    models: Models = Models()
     training: Training = Training()
     data: Data = Data()
     envelopes: Envelopes = Envelopes()

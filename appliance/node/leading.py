@@ -112,10 +112,8 @@ class Leading:
             case do.Answer(handle, accepted, reason):
                 answer = functools.partial(work.answer, handle, accepted=accepted, reason=reason)
                 self._errands.on_aggregator(answer, self._outbound.broadcast)
-            case do.CreateInitialModel(term):
-                self._make_candidate(term, 0, work.create_initial_model)
-            case do.Aggregate(term, round_):
-                self._make_candidate(term, round_, work.aggregate)
+            case do.CreateInitialModel() | do.Aggregate() | do.BringBack():
+                self._make_candidate(action)
             case do.ObtainModel(digest, peer):
                 log.info("asking %s for the committed model %s", peer, short(digest), extra={"peer": peer})
                 want = functools.partial(self._shells.participant_work.want_model, digest)
@@ -172,18 +170,28 @@ class Leading:
             self.key_id, public_key = key
             self._carry_out(self._core.aggregator.key_ready(term, self.key_id, public_key, self._now()))
 
-    def _make_candidate(self, term: Term, round_: int, make: Callable[[], Digest]) -> None:
-        aggregator = self._core.aggregator
+    def _make_candidate(self, action: do.CreateInitialModel | do.Aggregate | do.BringBack) -> None:
+        aggregator, term = self._core.aggregator, action.term
+        round_ = 0 if isinstance(action, do.CreateInitialModel) else action.round
+        make: Callable[[], Digest]
+        match action:
+            case do.CreateInitialModel():
+                make = self._work.create_initial_model
+            case do.Aggregate():
+                make = self._work.aggregate
+            case do.BringBack(digest=former):
+                make = functools.partial(self._work.bring_back, former)
 
         def made(digest: Digest) -> None:
             self._errands.mended("state")
             self._carry_out(self._core.model_stored(digest, self._now()))
-            self._carry_out(aggregator.aggregated(term, round_, digest, self._now()))
-            self._errands.on_aggregator(functools.partial(self._work.evaluate, digest), evaluated, failed)
+            told = functools.partial(judged, digest)
+            self._errands.on_aggregator(functools.partial(self._work.judge, digest), told, failed)
 
-        def evaluated(metrics: Metrics) -> None:
+        def judged(digest: Digest, metrics: tuple[Metrics, Metrics | None]) -> None:
             self._errands.mended("aggregation")
-            self._carry_out(aggregator.evaluated(term, round_, metrics, self._now()))
+            own, base = metrics
+            self._carry_out(aggregator.aggregated(term, round_, digest, own, self._now(), base=base))
 
         def failed(error: Exception) -> None:
             self._errands.failed("aggregation", error)

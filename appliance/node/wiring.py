@@ -177,6 +177,8 @@ async def _node(config: Config, clock: Clock, reread: Callable[[], Config]) -> A
             members=frozenset(config.cluster.members),
             rounds=config.rounds,
             least_updates=config.aggregation.least_updates,
+            most_drop=config.aggregation.most_drop,
+            models=config.models,
             consensus=config.consensus,
             delivery=config.delivery,
             key_rounds=config.envelopes.key_rounds,

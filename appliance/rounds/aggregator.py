@@ -6,10 +6,10 @@ from appliance.rounds.actions import (
     Aggregate,
     AggregatorAction,
     Answer,
+    BringBack,
     Count,
     CreateInitialModel,
     HandOver,
-    MakeLeaderKey,
     Note,
     ObtainModel,
     Propose,
@@ -18,14 +18,13 @@ from appliance.rounds.actions import (
     StartCollecting,
     Waiting,
 )
+from appliance.rounds.announcing import Announcing
 from appliance.rounds.collected import Collected, OpenedUpdate, Phase
 from appliance.rounds.electorate import Electorate
 from appliance.rounds.participant import short
 from appliance.rounds.retry import Retry
 from appliance.words.ids import Digest, Monotonic, NodeName, Round, Term
 from appliance.words.messages import (
-    Announcement,
-    Candidate,
     Finished,
     LeaderStatement,
     Participation,
@@ -37,9 +36,6 @@ from appliance.words.settings import Rounds
 
 LAST_CALL_S = 5.0
 """Before the deadline, beside the window: time for the way and the receipts of those that have finished."""
-
-BEACON_S = 1.0
-"""How often the leader says again what holds: a node that just came up or lost a message learns it within this time."""
 
 
 class Aggregator:
@@ -59,6 +55,7 @@ class Aggregator:
         window_s: float,
         key_rounds: int,
         least_updates: int = 1,
+        most_drop: float = 1.0,
     ) -> None:
         """Begin inactive. ``settings.quorum`` of None is a majority of the members.
 
@@ -66,24 +63,24 @@ class Aggregator:
             window_s: when all have finished, their updates come within this time; 0: each comes when it is finished.
             key_rounds: a fresh key after this many rounds.
             least_updates: what the strategy needs: the quorum is never below it, even with members removed.
+            most_drop: a model whose accuracy is lower than its base's by more than this is not published.
         """
         self._node = node
         self._cluster = cluster
         self._settings = settings
         self._window_s = window_s
-        self._key_rounds = key_rounds
-        self._rounds_under_key = 0
+        self._most_drop = most_drop
+        self._announcing = Announcing(cluster, node, key_rounds)
         self._electorate = Electorate(node, members, settings.quorum, least_updates)
-        self._stored_by: set[NodeName] = set()
         self._phase = Phase.INACTIVE
         self._since = Monotonic(0.0)
         self._term: Term = 0
         self._head: GlobalModel | None = None
         self._head_is_stored = False
-        self._announcement: Announcement | None = None
         self._current: Collected | None = None
+        self.rollback: GlobalModel | None = None
+        """The entry that an operator asked to go back to, until that is committed or given up."""
         self._next_opening = Monotonic(float("-inf"))
-        self._next_beacon = Monotonic(float("-inf"))
         self._obtain = Retry(first_s=1.0, most_s=10.0)
         self._replicate = Retry(first_s=1.0, most_s=10.0)
         self._handing_over = False
@@ -110,8 +107,8 @@ class Aggregator:
             reason = current.progress(self._electorate.expected(current), self._electorate.quorum)
         elif self._phase is Phase.REPLICATING and current is not None:
             until = self._replicate.at
-            reason = current.replication(len(self._stored_by), self._electorate.majority)
-        elif self._phase is Phase.PREPARING and self._announcement is not None and self._head is not None:
+            reason = current.replication(self._electorate.majority)
+        elif self._phase is Phase.PREPARING and self._announcing.announcement and self._head is not None:
             until = self._obtain.at
             reason = f"waiting for the committed model {short(self._head.digest)} from a peer"
         elif self._phase is Phase.RESTING:
@@ -128,7 +125,7 @@ class Aggregator:
         """This node leads, and the lineage holds all that was committed before. ``head_is_stored``: its bytes too."""
         self._term = term
         self._head, self._head_is_stored = head, head_is_stored
-        self._announcement = self._current = None
+        self._current = self.rollback = None
         self._handing_over = False
         self._next_opening = Monotonic(float("-inf"))
         self._obtain.reset()
@@ -137,7 +134,8 @@ class Aggregator:
 
     def stop(self, now: Monotonic) -> list[AggregatorAction]:
         """This node leads no more: give up what is under way and sleep (invariant 6)."""
-        self._announcement = self._current = None
+        self._announcing.announcement = None
+        self._current = self.rollback = None
         self._handing_over = False
         self._enter(Phase.INACTIVE, now)
         return self._advance(now)
@@ -146,20 +144,23 @@ class Aggregator:
         """A global model was committed. While this node leads, only its own can be."""
         self._head = model
         if self._phase is not Phase.INACTIVE:
-            self._head_is_stored = self._current is not None and self._current.digest == model.digest
+            # Of a withheld model's base this leader was not asked to make the bytes durable: they are here, or not.
+            is_made = self._current is not None and self._current.digest == model.digest
+            self._head_is_stored = self._head_is_stored if model.withheld else is_made
             self._current = None
+            if model.rolled_back_to is not None:
+                self.rollback = None
             self._enter(Phase.RESTING, now)
-            self._rounds_under_key += 1
-            if self._rounds_under_key >= self._key_rounds and not self._handing_over:
+            if self._announcing.round_done() and not self._handing_over:
                 self._make_key(now)
         return self._advance(now)
 
     def members_changed(self, members: frozenset[NodeName], now: Monotonic) -> list[AggregatorAction]:
         """Others vote in the cluster: majorities are counted among them, and only they are waited for, from now on."""
         self._electorate.set_members(members)
-        self._stored_by &= members
         if self._current is not None:
             self._current.unable &= members
+            self._current.stored_by &= members
         return self._advance(now)
 
     def proposal_refused(self, now: Monotonic) -> list[AggregatorAction]:
@@ -186,15 +187,21 @@ class Aggregator:
             self._make_key(now)
         return self._advance(now)
 
+    def roll_back(self, target: GlobalModel, now: Monotonic) -> list[AggregatorAction]:
+        """An operator asks that the model of an earlier entry, whose bytes are here, become the head again.
+
+        It takes the place of the round that is open or to come; one whose candidate is on its way is committed before.
+        The participants forget what they trained for that round once the rollback is committed: its base is gone.
+        """
+        self.rollback = target
+        return self._advance(now)
+
     # --- events of the shells ----------------------------------------------------------------------------------------
 
     def key_ready(self, term: Term, key_id: bytes, public_key: bytes, now: Monotonic) -> list[AggregatorAction]:
         """The key pair for this term is there."""
         if term == self._term and self._phase is not Phase.INACTIVE:
-            self._announcement = Announcement(
-                cluster=self._cluster, leader=self._node, term=term, key_id=key_id, public_key=public_key
-            )
-            self._next_beacon = now
+            self._announcing.made(term, key_id, public_key, now)
         return self._advance(now)
 
     def live_changed(self, live: frozenset[NodeName], now: Monotonic) -> list[AggregatorAction]:
@@ -206,6 +213,8 @@ class Aggregator:
         """The bytes of a model are durable on this node."""
         if self._head is not None and self._head.digest == digest:
             self._head_is_stored = True
+        if self._current is not None and self._current.digest == digest:
+            self._hold(self._current)
         return self._advance(now)
 
     def models_dropped(self, digests: frozenset[Digest]) -> None:
@@ -213,6 +222,8 @@ class Aggregator:
         if self._head is not None and self._head.digest in digests:
             self._head_is_stored = False
             self._obtain.reset()
+        if self._current is not None and self._current.digest in digests:
+            self._current.stored_by.discard(self._node)
 
     def opened_update(self, update: OpenedUpdate, now: Monotonic) -> list[AggregatorAction]:
         """An envelope held an update: count it, or say why not (invariant 4)."""
@@ -245,32 +256,48 @@ class Aggregator:
             self._actions.append(SignToken(member, message.blinded))
         return self._advance(now)
 
-    def aggregated(self, term: Term, round_: Round, digest: Digest, now: Monotonic) -> list[AggregatorAction]:
-        """The candidate's bytes are durable on this node (also the answer to ``CreateInitialModel``, round 0)."""
+    def aggregated(
+        self,
+        term: Term,
+        round_: Round,
+        digest: Digest,
+        metrics: Metrics,
+        now: Monotonic,
+        *,
+        base: Metrics | None = None,
+    ) -> list[AggregatorAction]:
+        """The candidate's bytes are durable on this node, and judged. ``base``: so is what it is to be compared with.
+
+        Also the answer to ``CreateInitialModel`` (round 0) and to ``BringBack``.
+        """
         current = self._current
         if current is not None and self._is_current(term, round_) and self._phase is Phase.AGGREGATING:
-            current.digest = digest
-            self._stored_by = {
-                self._node
-            } & self._electorate.members  # a leader that is being removed does not count itself
+            current.digest, current.metrics = digest, metrics
+            is_rollback, head = current.rolled_back_to is not None, self._head
+            # What an operator goes back to may be worse, and the first model follows none.
+            if head and base and not is_rollback and base.accuracy - metrics.accuracy > self._most_drop:
+                self._actions.append(Note("warning", current.withhold(head, base, self._most_drop)))
+            if not current.withheld or self._head_is_stored:
+                self._hold(current)
             self._replicate.reset()
             self._enter(Phase.REPLICATING, now)
         return self._advance(now)
 
     def aggregation_failed(self, term: Term, round_: Round, reason: str, now: Monotonic) -> list[AggregatorAction]:
         """The round could not begin, or its candidate not be made, stored or judged: hand over to a node that can."""
-        able = (Phase.COLLECTING, Phase.AGGREGATING, Phase.REPLICATING)
-        if self._is_current(term, round_) and self._phase in able:
+        current = self._current
+        if current is None or not self._is_current(term, round_):
+            return self._advance(now)
+        if self._phase is Phase.AGGREGATING and current.rolled_back_to is not None:
+            text = f"the rollback to version {current.rolled_back_to} can't be made here: {reason}; nothing has changed"
+            self._actions.append(Note("error", text))
+            self._current = self.rollback = None
+            self._make_key(now)  # as after every parked round: the participants have receipts under the old one
+        elif self._phase in (Phase.COLLECTING, Phase.AGGREGATING):
             self._actions.append(Note("error", f"round {round_} can't be aggregated here: {reason}; handing over"))
             self._current = None
             self._enter(Phase.RESTING, now)
             self._handing_over = True
-        return self._advance(now)
-
-    def evaluated(self, term: Term, round_: Round, metrics: Metrics, now: Monotonic) -> list[AggregatorAction]:
-        """The candidate's metrics are known."""
-        if self._current is not None and self._is_current(term, round_):
-            self._current.metrics = metrics
         return self._advance(now)
 
     def stored(self, peer: NodeName, answer: Stored, now: Monotonic) -> list[AggregatorAction]:
@@ -282,7 +309,7 @@ class Aggregator:
             and peer in self._electorate.members
             and (answer.term, answer.round, answer.digest) == (self._term, current.round, current.digest)
         ):
-            self._stored_by.add(peer)
+            current.stored_by.add(peer)
         return self._advance(now)
 
     def participation(self, node: NodeName, message: Participation, now: Monotonic) -> list[AggregatorAction]:
@@ -310,6 +337,7 @@ class Aggregator:
             if self._phase is Phase.PREPARING:
                 self._prepare(now)
             self._obtain_lost_head(now)
+            self._maybe_roll_back(now)
             if self._phase is Phase.RESTING and now >= self._next_opening:
                 self._maybe_open(now)
             if self._phase is Phase.COLLECTING and self._current is not None:
@@ -317,13 +345,13 @@ class Aggregator:
             if self._phase is Phase.REPLICATING and self._current is not None:
                 self._replicate_candidate(self._current, now, may_propose=may_propose)
             self._maybe_hand_over(now)
-            if now >= self._next_beacon:
+            if self._announcing.is_due(now):
                 self._say_again(now)
         actions, self._actions = self._actions, []
         return actions
 
     def _prepare(self, now: Monotonic) -> None:
-        if self._announcement is None or self._handing_over:
+        if self._announcing.announcement is None or self._handing_over:
             return
         if self._head is None:
             if not self._obtain.due(now):
@@ -336,7 +364,7 @@ class Aggregator:
 
     def _obtain_lost_head(self, now: Monotonic) -> None:
         """Ask one live peer after another for the committed model's bytes; also if they were lost in mid-round."""
-        able = self._announcement is not None and not self._handing_over
+        able = self._announcing.announcement is not None and not self._handing_over
         able = able and bool(self._electorate.live_peers)
         if able and self._head is not None and not self._head_is_stored and self._obtain.due(now):
             peers = sorted(self._electorate.live_peers)
@@ -345,7 +373,8 @@ class Aggregator:
 
     def _maybe_open(self, now: Monotonic) -> None:
         head = self._head
-        if head is None or not self._head_is_stored or self._announcement is None or self._handing_over:
+        is_able = self._head_is_stored and self._announcing.announcement is not None and not self._handing_over
+        if head is None or not is_able:
             return
         round_ = head.round + 1
         deadline = Monotonic(now + self._settings.deadline_s)
@@ -354,12 +383,24 @@ class Aggregator:
         self._actions.append(StartCollecting(self._term, round_, head.digest))
         self._enter(Phase.COLLECTING, now)
 
+    def _maybe_roll_back(self, now: Monotonic) -> None:
+        """Give up the open round for the rollback that was asked for. A node that hands over begins none."""
+        target, head = self.rollback, self._head
+        is_leaving = self._handing_over or self._next_opening == float("inf")
+        if target is None or head is None or is_leaving or self._phase not in (Phase.RESTING, Phase.COLLECTING):
+            return
+        self._current = Collected(head.round + 1, opened_at=now, deadline=now, rolled_back_to=target.version)
+        self._actions.append(BringBack(self._term, head.round + 1, target.digest))
+        self._enter(Phase.AGGREGATING, now)
+
     def _make_key(self, now: Monotonic) -> None:
-        """Ask for a fresh key: nothing under the old one can count any more, and no round opens until it is there."""
-        self._announcement = None
-        self._rounds_under_key = 0
+        """Ask for a fresh key; no round opens until it is there."""
+        self._actions.append(self._announcing.renew(self._term))
         self._enter(Phase.PREPARING, now)
-        self._actions.append(MakeLeaderKey(self._term))
+
+    def _hold(self, current: Collected) -> None:
+        """This node holds the candidate durably; a leader that is being removed does not count itself."""
+        current.stored_by |= {self._node} & self._electorate.members
 
     def _let_deliver(self, current: Collected, now: Monotonic) -> None:
         """Let the updates come once nobody is waited for, or while there is just time enough before the deadline."""
@@ -384,23 +425,22 @@ class Aggregator:
 
     def _replicate_candidate(self, current: Collected, now: Monotonic, *, may_propose: bool) -> None:
         digest, metrics = current.digest, current.metrics
-        if digest is None:
+        if digest is None or metrics is None:
             return
-        if len(self._stored_by) >= self._electorate.majority and metrics is not None and may_propose:
+        if len(current.stored_by) >= self._electorate.majority and may_propose:
             self._actions.append(Propose(current.as_global_model(self._term, self._head, digest, metrics, now)))
             self._enter(Phase.COMMITTING, now)
-        if self._replicate.due(now) and len(self._stored_by) < len(self._electorate.members):
-            first = self._replicate.tries == 0
+        if self._replicate.due(now) and (missing := self._electorate.members - current.stored_by):
+            # With its body where nobody can have it yet, but for the initial one: no receipt has brought a key for it.
+            with_body = self._replicate.tries == 0 and current.round > 0 and current.is_new
             self._replicate.schedule(now)
-            version = 0 if self._head is None else self._head.version + 1
-            candidate = Candidate(self._cluster, self._node, self._term, current.round, version, digest)
-            missing = frozenset(self._electorate.members - self._stored_by)
-            self._actions.append(Say(candidate, to=missing, with_body=first and current.round > 0))
+            candidate = current.as_candidate(self._cluster, self._node, self._term, self._head, digest)
+            self._actions.append(Say(candidate, to=missing, with_body=with_body))
 
     def _maybe_hand_over(self, now: Monotonic) -> None:
         if self._handing_over and self._phase in (Phase.PREPARING, Phase.RESTING, Phase.COLLECTING):
             self._handing_over = False
-            self._current = None
+            self._current = self.rollback = None
             self._next_opening = Monotonic(float("inf"))
             self._enter(Phase.RESTING, now)
             self._actions.append(HandOver())
@@ -410,14 +450,14 @@ class Aggregator:
 
     def _say_again(self, now: Monotonic) -> None:
         """Say the key and the open round to all; both are idempotent."""
-        self._next_beacon = Monotonic(now + BEACON_S)
-        if self._announcement is None:
+        announcement = self._announcing.say(now)
+        if announcement is None:
             return
-        statements: list[LeaderStatement] = [self._announcement]
+        statements: list[LeaderStatement] = [announcement]
         current, head = self._current, self._head
         if self._phase is Phase.COLLECTING and current is not None and current.token_key and head is not None:
             counts = (self._electorate.expected(current), self._electorate.quorum)
-            statements.append(current.as_opening(self._announcement, head, *counts, now))
+            statements.append(current.as_opening(announcement, head, *counts, now))
         self._actions.extend(Say(statement) for statement in statements)
 
     def _enter(self, phase: Phase, now: Monotonic) -> None:

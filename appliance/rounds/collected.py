@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
-from appliance.words.ids import Digest, Monotonic, NodeName, Round, Term
-from appliance.words.messages import Announcement, Opening
+from appliance.words.ids import Digest, Monotonic, NodeName, Round, Term, Version
+from appliance.words.messages import Announcement, Candidate, Opening
 from appliance.words.models import GlobalModel, Metrics
 
 
@@ -52,6 +52,9 @@ class Collected:
         finished: nodes that said that their update is finished; whose update is which is not known by that.
         deliver: finished updates may be sent.
         expected: how many updates could come when the round closed.
+        stored_by: nodes that hold the candidate durably.
+        rolled_back_to: no updates are collected: the model of this version becomes the head again.
+        withheld: why the aggregated model is not published; ``digest`` is then the base's.
     """
 
     round: Round
@@ -68,6 +71,14 @@ class Collected:
     finished: set[NodeName] = field(default_factory=set)
     deliver: bool = False
     expected: int = 0
+    stored_by: set[NodeName] = field(default_factory=set)
+    rolled_back_to: Version | None = None
+    withheld: str = ""
+
+    @property
+    def is_new(self) -> bool:
+        """The round makes a model that no entry of the lineage has had."""
+        return self.rolled_back_to is None and not self.withheld
 
     @property
     def answered(self) -> int:
@@ -92,11 +103,19 @@ class Collected:
             f"it stays open for another {deadline_s:g} s"
         )
 
-    def replication(self, stored_by: int, majority: int) -> str:
+    def replication(self, majority: int) -> str:
         """Say how far the candidate is, for an operator."""
-        if stored_by >= majority and self.metrics is None:
-            return "judging the candidate, which a majority has stored"
-        return f"waiting for a majority to store the candidate: {stored_by} of {majority}"
+        return f"waiting for a majority to store the candidate: {len(self.stored_by)} of {majority}"
+
+    def withhold(self, head: GlobalModel, base: Metrics, most_drop: float) -> str:
+        """Have the head stand for the aggregated model, which is too much worse; return a line for the log."""
+        worse = 0.0 if self.metrics is None else self.metrics.accuracy
+        self.withheld = (
+            f"its accuracy is {worse:.4f}, and that of version {head.version} {base.accuracy:.4f}: "
+            f"it fell by more than {most_drop:g} (aggregation.most_drop)"
+        )
+        self.digest, self.metrics = head.digest, base
+        return f"the model of round {self.round} is not published: {self.withheld}"
 
     def refusal(self, update: OpenedUpdate, base: Digest | None, *, is_open: bool) -> str:
         """Return why an update does not count in this round; empty if it does (invariant 4)."""
@@ -142,6 +161,12 @@ class Collected:
             deliver=self.deliver,
         )
 
+    def as_candidate(
+        self, cluster: str, leader: NodeName, term: Term, head: GlobalModel | None, digest: Digest
+    ) -> Candidate:
+        """Return what the leader says of the candidate ``digest``, which is to follow ``head``."""
+        return Candidate(cluster, leader, term, self.round, 0 if head is None else head.version + 1, digest)
+
     def as_global_model(
         self, term: Term, head: GlobalModel | None, digest: Digest, metrics: Metrics, now: Monotonic
     ) -> GlobalModel:
@@ -159,4 +184,6 @@ class Collected:
             loss=metrics.loss,
             committed_at=0.0,
             duration_s=now - self.opened_at,
+            rolled_back_to=self.rolled_back_to,
+            withheld=self.withheld,
         )

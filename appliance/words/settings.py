@@ -90,11 +90,14 @@ class Aggregation(Section, frozen=True):
         strategy: ``mean`` is the paper's FedAvg and trusts every update; the others bear some hostile ones.
         attackers: how many hostile updates a round may hold; ``mean`` bears none, whatever this says.
         most_samples: an update that claims to stand for more training samples is refused.
+        most_drop: a model whose accuracy on the leader's held-out data is lower than its base's by more than this, as a
+            share, is not published; 1: all are.
     """
 
     strategy: Literal["mean", "median", "trimmed-mean", "krum", "norm-clipping"] = "mean"
     attackers: AtLeastOne = 1
     most_samples: Annotated[int, Meta(ge=1, le=MOST_SAMPLES)] = MOST_SAMPLES
+    most_drop: Annotated[float, Meta(ge=0, le=1)] = 0.1
 
     @property
     def least_updates(self) -> int:
@@ -109,6 +112,20 @@ class Aggregation(Section, frozen=True):
                 return 2 * self.attackers + 3
             case _:
                 return 2 * self.attackers + 1
+
+
+class Models(Section, frozen=True):
+    """Which committed models' bytes stay on this node's disk; only to these a rollback can go.
+
+    Attributes:
+        keep: the newest so many; the head's, and one to go back to, at least.
+        keep_every: every n-th version too; 0: none.
+        keep_old: so many of those at most.
+    """
+
+    keep: Annotated[int, Meta(ge=2, le=10_000)] = 8
+    keep_every: AtLeastZero = 0
+    keep_old: Annotated[int, Meta(ge=1, le=10_000)] = 16
 
 
 class Training(Section, frozen=True):
