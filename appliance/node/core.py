@@ -170,7 +170,7 @@ class NodeCore:
         if not self.lineage.apply(model):
             note = f"what the leader of term {model.term} proposed for round {model.round} does not follow: left out"
             return [Note("warning", note)]
-        # A leader makes one candidate at a time: once one is committed, all else that it made in its term never will be.
+        # A leader makes one candidate at a time: once one is committed, what else it made in its term never will be.
         is_own = self.is_leading and entry.term == self.term
         self._decided(entry.term + 1 if is_own else entry.term, {model.digest})
         return [*self.aggregator.committed(model, now), *self.participant.committed(model, now)]
@@ -220,7 +220,7 @@ class NodeCore:
     def _promise(self, actions: Sequence[Action]) -> list[Action]:
         """What this node says that it holds stays until it is decided, also where it was here long before.
 
-        That is so for a rollback's candidate, and entries that this node has yet to hear of may make it too old to keep.
+        That is so for a rollback's candidate, which entries that this node has yet to hear of may make too old to keep.
         """
         for action in actions:
             if isinstance(action, Tell) and isinstance(action.message, Stored):

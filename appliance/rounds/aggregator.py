@@ -430,7 +430,7 @@ class Aggregator:
         if len(current.stored_by) >= self._electorate.majority and may_propose:
             self._actions.append(Propose(current.as_global_model(self._term, self._head, digest, metrics, now)))
             self._enter(Phase.COMMITTING, now)
-        if self._replicate.due(now) and (missing := self._electorate.members - current.stored_by):
+        if self._replicate.due(now) and (missing := self._electorate.members - current.stored_by - {self._node}):
             # With its body where nobody can have it yet, but for the initial one: no receipt has brought a key for it.
             with_body = self._replicate.tries == 0 and current.round > 0 and current.is_new
             self._replicate.schedule(now)

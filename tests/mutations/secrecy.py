@@ -6,6 +6,7 @@ STEM = "appliance/delivery/stem.py"
 PADDING = "appliance/delivery/padding.py"
 PARTICIPANT = "appliance/rounds/participant.py"
 AGGREGATOR = "appliance/rounds/aggregator.py"
+ANNOUNCING = "appliance/rounds/announcing.py"
 COLLECTED = "appliance/rounds/collected.py"
 MINT = "appliance/tokens/mint.py"
 WALLET = "appliance/tokens/wallet.py"
@@ -94,9 +95,9 @@ SECRECY = (
     ),
     Mutation(
         "a key serves for ever",
-        AGGREGATOR,
-        "            if self._rounds_under_key >= self._key_rounds and not self._handing_over:\n",
-        "            if self._rounds_under_key < 0:\n",
+        ANNOUNCING,
+        "        return self._rounds >= self._key_rounds\n",
+        "        return self._rounds < 0\n",
         "what was recorded for weeks is sealed to one key",
     ),
     Mutation(

@@ -236,7 +236,8 @@ def test_a_round_whose_base_the_strategy_lacks_makes_no_model(tmp_path: Path, ke
     pair = Pair(tmp_path, keys, Aggregation("norm-clipping"))
     update = changed(pair, lambda array: array)
     pair.start_round()
-    pair.leader_models.remove({pair.base})
+    pair.leader_models.doom({pair.base})
+    pair.leader_models.sweep()
     with pytest.raises(ApplianceError, match="not here"):
         pair.leader.start_round(2, pair.base)
     opened = pair.deliver(pair.keep(update))

@@ -40,9 +40,8 @@ def deliver(aggregator: Aggregator, count: int) -> list[AggregatorAction]:
 
 def replicating(aggregator: Aggregator, members: int) -> None:
     deliver(aggregator, members)
-    aggregator.aggregated(1, 5, CANDIDATE, NOW)
+    aggregator.aggregated(1, 5, CANDIDATE, Metrics(0.9, 0.1, 60), NOW)
     assert aggregator.phase is Phase.REPLICATING
-    aggregator.evaluated(1, 5, Metrics(0.9, 0.1, 60), NOW)
 
 
 def is_proposed(actions: list[AggregatorAction]) -> bool:

@@ -68,7 +68,9 @@ def test_remove_takes_what_is_named_and_nothing_else(tmp_path: Path) -> None:
     store = ModelStore(tmp_path)
     digests = [store.put(bytes([number])) for number in range(4)]
     (tmp_path / "notes.txt").write_text("mine")
-    store.remove({digests[1], digest_of(b"never seen")})
+    store.doom({digests[1], digest_of(b"never seen")})
+    assert store.has(digests[1])
+    store.sweep()
     assert store.digests() == {digests[0], *digests[2:]}
     assert (tmp_path / "notes.txt").exists()
 
