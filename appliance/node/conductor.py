@@ -22,7 +22,7 @@ from appliance.node.shells import Shells
 from appliance.rounds import actions as do
 from appliance.rounds.participant import short
 from appliance.words.errors import RemoteError, StateError
-from appliance.words.ids import Monotonic, NodeName, Term
+from appliance.words.ids import Monotonic, NodeName, Term, Version
 from appliance.words.messages import (
     DatagramKeyAnswer,
     DatagramKeyOffer,
@@ -218,6 +218,12 @@ class Conductor:
     def resign(self) -> None:
         """Hand over as soon as nothing is half done, if this node leads."""
         self._do(self._core.resign(self._now()))
+
+    def roll_back(self, version: Version) -> None:
+        """An operator asks that an earlier model become the head again. Raises OperatorError if it can't."""
+        actions = self._core.roll_back(version, self._now())
+        log.warning("an operator asks to go back to version %d", version)
+        self._do(actions)
 
     # --- what the mesh brings ----------------------------------------------------------------------------------------
 

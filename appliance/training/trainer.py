@@ -104,7 +104,7 @@ class Trainer:
             OperatorError: if training diverged.
         """
         settings = self._settings  # another thread may set others meanwhile
-        network = self._network_of(base)
+        network = network_of(base)
         parameters = list(network.parameters())
         adam = Adam(parameters, settings.learning_rate)
         batches = math.ceil(self.samples / settings.batch_size)
@@ -126,7 +126,7 @@ class Trainer:
 
         Raises RemoteError if it is not of this layout. A loss too large for a float is given as the largest one.
         """
-        return self._judge(self._network_of(model), limit)
+        return self._judge(network_of(model), limit)
 
     def _batches(self, settings: Training, round_: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield pixels, float32 [batch, 28, 28] from 0 to 1, and labels, int64 [batch]; each sample once."""
@@ -149,15 +149,19 @@ class Trainer:
         mean = loss / count
         return Metrics(right / count, mean if math.isfinite(mean) else sys.float_info.max, count)
 
-    def _network_of(self, model: bytes) -> nn.Module:
-        """Return a network with these weights (copied: a network changes its weights in place)."""
-        network = _empty_network()
-        arrays = parse(model, self.layout)
-        network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in arrays.items()}, assign=True)
-        return network
-
     def _bytes_of(self, network: nn.Module) -> bytes:
         return serialise({name: tensor.numpy() for name, tensor in network.state_dict().items()}, self.layout)
+
+
+def network_of(model: bytes) -> nn.Module:
+    """Return a network with these weights (copied: a network changes its weights in place).
+
+    Raises RemoteError if they are not of its layout.
+    """
+    network = _empty_network()
+    arrays = parse(model, _layout_of(network))
+    network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in arrays.items()}, assign=True)
+    return network
 
 
 def _check_finite(parameters: list[nn.Parameter], round_: int, learning_rate: float) -> None:
