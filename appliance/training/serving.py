@@ -13,7 +13,7 @@ _CHECKED_WITH = (1, 2, 7)
 
 
 def program_of(model: bytes, notes: Mapping[str, str]) -> bytes:
-    """Return the bytes of a .pt2 file: float32 pixels from 0 to 1, [batch, 28, 28], in; logits, float32 [batch, 10], out.
+    """Return a .pt2 file: pixels, float32 [batch, 28, 28] from 0 to 1, in; logits, float32 [batch, 10], out.
 
     The program is loaded again from these bytes, and must say what the network says. Loading such a file unpickles
     parts of it: here that is done with bytes that this process has made itself, and with no others (invariant 8).

@@ -152,3 +152,15 @@ def _is_refused_once(store: UpdateStore, file: Path) -> None:
     assert str(file) in absent.reason
     assert not file.exists()
     assert store.get() == Absent("no update is kept")
+
+
+def test_a_model_that_is_put_again_before_the_sweep_stays(tmp_path: Path) -> None:
+    """It was too old to keep, and then a rollback's candidate: its holder said that it is durable (invariant 3)."""
+    store = ModelStore(tmp_path / "models")
+    old, older = store.put(b"old"), store.put(b"older")
+    store.doom({old, older})
+    store.put(b"old")
+    store.sweep()
+    assert store.digests() == {old}
+    store.sweep()
+    assert store.digests() == {old}
