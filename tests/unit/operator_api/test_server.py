@@ -251,7 +251,8 @@ async def test_a_rollback_is_asked_for_and_refused(api: aiohttp.ClientSession, n
     async with api.post("/v1/rollback", json={"version": 0}) as answer:
         assert answer.status == 202
     assert node.entries[-1].rolled_back_to == 0
-    for body in ({}, {"version": -1}, {"version": 0, "force": True}, {"version": "0"}, []):
+    wrong: list[object] = [{}, {"version": -1}, {"version": 0, "force": True}, {"version": "0"}, []]
+    for body in wrong:
         async with api.post("/v1/rollback", json=body) as answer:
             assert answer.status == 400
             assert (await answer.text()).startswith("not a rollback: ")
