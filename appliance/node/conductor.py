@@ -159,7 +159,7 @@ class Conductor:
             case HandedOn():
                 self._outbound.hand_on(message)
             case Stored() | Participation() | Finished() | TokenWanted():
-                self._do(self._tell_aggregator(peer, message))
+                self._do(self._core.aggregator.told(peer, message, self._now()))
             case TokenSigned():
                 if peer == self._core.leader:
                     self._participating.take_token(message)
@@ -173,20 +173,6 @@ class Conductor:
                 if message.term == self._core.term:
                     log.info("%s asks this node to resign", peer, extra={"peer": peer})
                     self.resign()
-
-    def _tell_aggregator(
-        self, peer: NodeName, message: Stored | Participation | Finished | TokenWanted
-    ) -> Iterable[do.Action]:
-        aggregator, now = self._core.aggregator, self._now()
-        match message:
-            case Stored():
-                return aggregator.stored(peer, message, now)
-            case Participation():
-                return aggregator.participation(peer, message, now)
-            case Finished():
-                return aggregator.finished(peer, message, now)
-            case TokenWanted():
-                return aggregator.token_wanted(peer, message, now)
 
     def _take_list(self, message: Revocations) -> None:
         try:

@@ -11,7 +11,6 @@ from appliance.rounds.actions import (
     CreateInitialModel,
     HandOver,
     Note,
-    ObtainModel,
     Propose,
     Say,
     SignToken,
@@ -21,6 +20,7 @@ from appliance.rounds.actions import (
 from appliance.rounds.announcing import Announcing
 from appliance.rounds.collected import Collected, OpenedUpdate, Phase
 from appliance.rounds.electorate import Electorate
+from appliance.rounds.head import Head
 from appliance.rounds.participant import short
 from appliance.rounds.retry import Retry
 from appliance.words.ids import Digest, Monotonic, NodeName, Round, Term
@@ -75,13 +75,11 @@ class Aggregator:
         self._phase = Phase.INACTIVE
         self._since = Monotonic(0.0)
         self._term: Term = 0
-        self._head: GlobalModel | None = None
-        self._head_is_stored = False
+        self._head = Head()
         self._current: Collected | None = None
         self.rollback: GlobalModel | None = None
         """The entry that an operator asked to go back to, until that is committed or given up."""
         self._next_opening = Monotonic(float("-inf"))
-        self._obtain = Retry(first_s=1.0, most_s=10.0)
         self._replicate = Retry(first_s=1.0, most_s=10.0)
         self._handing_over = False
         self._actions: list[AggregatorAction] = []
@@ -108,8 +106,8 @@ class Aggregator:
         elif self._phase is Phase.REPLICATING and current is not None:
             until = self._replicate.at
             reason = current.replication(self._electorate.majority)
-        elif self._phase is Phase.PREPARING and self._announcing.announcement and self._head is not None:
-            until = self._obtain.at
+        elif self._phase is Phase.PREPARING and self._announcing.announcement and self._head.digest:
+            until = self._head.obtain.at
             reason = f"waiting for the committed model {short(self._head.digest)} from a peer"
         elif self._phase is Phase.RESTING:
             until = self._next_opening
@@ -124,11 +122,10 @@ class Aggregator:
     ) -> list[AggregatorAction]:
         """This node leads, and the lineage holds all that was committed before. ``head_is_stored``: its bytes too."""
         self._term = term
-        self._head, self._head_is_stored = head, head_is_stored
+        self._head.begin(head, is_stored=head_is_stored)
         self._current = self.rollback = None
         self._handing_over = False
         self._next_opening = Monotonic(float("-inf"))
-        self._obtain.reset()
         self._make_key(now)
         return self._advance(now)
 
@@ -142,11 +139,8 @@ class Aggregator:
 
     def committed(self, model: GlobalModel, now: Monotonic) -> list[AggregatorAction]:
         """A global model was committed. While this node leads, only its own can be."""
-        self._head = model
         if self._phase is not Phase.INACTIVE:
-            # Of a withheld model's base this leader was not asked to make the bytes durable: they are here, or not.
-            is_made = self._current is not None and self._current.digest == model.digest
-            self._head_is_stored = self._head_is_stored if model.withheld else is_made
+            self._head.committed(model, None if self._current is None else self._current.digest)
             self._current = None
             if model.rolled_back_to is not None:
                 self.rollback = None
@@ -182,8 +176,8 @@ class Aggregator:
         again. What failed here before, if that is why, is not tried again without a pause.
         """
         if self._phase is Phase.RESTING:
-            self._obtain.schedule(now)
-            self._next_opening = self._obtain.at
+            self._head.obtain.schedule(now)
+            self._next_opening = self._head.obtain.at
             self._make_key(now)
         return self._advance(now)
 
@@ -211,17 +205,14 @@ class Aggregator:
 
     def model_stored(self, digest: Digest, now: Monotonic) -> list[AggregatorAction]:
         """The bytes of a model are durable on this node."""
-        if self._head is not None and self._head.digest == digest:
-            self._head_is_stored = True
+        self._head.stored(digest)
         if self._current is not None and self._current.digest == digest:
             self._hold(self._current)
         return self._advance(now)
 
     def models_dropped(self, digests: frozenset[Digest]) -> None:
         """Models are no longer on this node's disk; the head's bytes are asked for again."""
-        if self._head is not None and self._head.digest in digests:
-            self._head_is_stored = False
-            self._obtain.reset()
+        self._head.dropped(digests)
         if self._current is not None and self._current.digest in digests:
             self._current.stored_by.discard(self._node)
 
@@ -230,8 +221,7 @@ class Aggregator:
         current = self._current
         refusal = "no round is open"
         if current is not None:
-            base = None if self._head is None else self._head.digest
-            refusal = current.refusal(update, base, is_open=self._phase is Phase.COLLECTING)
+            refusal = current.refusal(update, self._head.digest, is_open=self._phase is Phase.COLLECTING)
         if current is not None and self._phase is Phase.COLLECTING and update.round == current.round:
             if refusal:
                 current.refuse(update, refusal)
@@ -246,14 +236,6 @@ class Aggregator:
         if self._current is not None and self._is_current(term, round_) and self._phase is Phase.COLLECTING:
             self._current.token_key = token_key
             self._say_again(now)
-        return self._advance(now)
-
-    def token_wanted(self, member: NodeName, message: TokenWanted, now: Monotonic) -> list[AggregatorAction]:
-        """A member asks for its token of the round."""
-        current = self._current
-        told = current is not None and current.token_key and self._is_current(message.term, message.round)
-        if told and self._phase is Phase.COLLECTING and member in self._electorate.members:
-            self._actions.append(SignToken(member, message.blinded))
         return self._advance(now)
 
     def aggregated(
@@ -273,11 +255,11 @@ class Aggregator:
         current = self._current
         if current is not None and self._is_current(term, round_) and self._phase is Phase.AGGREGATING:
             current.digest, current.metrics = digest, metrics
-            is_rollback, head = current.rolled_back_to is not None, self._head
+            is_rollback, head = current.rolled_back_to is not None, self._head.model
             # What an operator goes back to may be worse, and the first model follows none.
             if head and base and not is_rollback and base.accuracy - metrics.accuracy > self._most_drop:
                 self._actions.append(Note("warning", current.withhold(head, base, self._most_drop)))
-            if not current.withheld or self._head_is_stored:
+            if not current.withheld or self._head.is_stored:
                 self._hold(current)
             self._replicate.reset()
             self._enter(Phase.REPLICATING, now)
@@ -300,30 +282,23 @@ class Aggregator:
             self._handing_over = True
         return self._advance(now)
 
-    def stored(self, peer: NodeName, answer: Stored, now: Monotonic) -> list[AggregatorAction]:
-        """A peer says that it holds a candidate durably."""
+    def told(
+        self, member: NodeName, message: Stored | Participation | Finished | TokenWanted, now: Monotonic
+    ) -> list[AggregatorAction]:
+        """A member says how it stands in the round, in the open. Of another round, or by a stranger, it means nothing."""
         current = self._current
-        if (
-            self._phase is Phase.REPLICATING
-            and current is not None
-            and peer in self._electorate.members
-            and (answer.term, answer.round, answer.digest) == (self._term, current.round, current.digest)
-        ):
-            current.stored_by.add(peer)
-        return self._advance(now)
-
-    def participation(self, node: NodeName, message: Participation, now: Monotonic) -> list[AggregatorAction]:
-        """A node can't take part in the round, or can again: who is live and can't is not waited for."""
-        current = self._current
-        if node in self._electorate.members and current is not None and self._is_current(message.term, message.round):
-            (current.unable.discard if message.able else current.unable.add)(node)
-        return self._advance(now)
-
-    def finished(self, node: NodeName, message: Finished, now: Monotonic) -> list[AggregatorAction]:
-        """A node has finished its update of the round, and waits until all may be sent."""
-        current = self._current
-        if node in self._electorate.members and current is not None and self._is_current(message.term, message.round):
-            current.finished.add(node)
+        is_ours = member in self._electorate.members and self._is_current(message.term, message.round)
+        if current is None or not is_ours:
+            return self._advance(now)
+        match message:
+            case Stored(digest=digest) if self._phase is Phase.REPLICATING and digest == current.digest:
+                current.stored_by.add(member)
+            case Participation(able=able):  # who is live and can't take part is not waited for
+                (current.unable.discard if able else current.unable.add)(member)
+            case Finished():
+                current.finished.add(member)
+            case TokenWanted(blinded=blinded) if self._phase is Phase.COLLECTING and current.token_key:
+                self._actions.append(SignToken(member, blinded))
         return self._advance(now)
 
     def tick(self, now: Monotonic) -> list[AggregatorAction]:
@@ -353,27 +328,24 @@ class Aggregator:
     def _prepare(self, now: Monotonic) -> None:
         if self._announcing.announcement is None or self._handing_over:
             return
-        if self._head is None:
-            if not self._obtain.due(now):
+        if self._head.model is None:
+            if not self._head.obtain.due(now):
                 return
             self._current = Collected(0, opened_at=now, deadline=now)
             self._actions.append(CreateInitialModel(self._term))
             self._enter(Phase.AGGREGATING, now)
-        elif self._head_is_stored:
+        elif self._head.is_stored:
             self._enter(Phase.RESTING, now)
 
     def _obtain_lost_head(self, now: Monotonic) -> None:
-        """Ask one live peer after another for the committed model's bytes; also if they were lost in mid-round."""
+        """Ask for the committed model's bytes; also if they were lost in mid-round."""
         able = self._announcing.announcement is not None and not self._handing_over
-        able = able and bool(self._electorate.live_peers)
-        if able and self._head is not None and not self._head_is_stored and self._obtain.due(now):
-            peers = sorted(self._electorate.live_peers)
-            self._actions.append(ObtainModel(self._head.digest, peers[self._obtain.tries % len(peers)]))
-            self._obtain.schedule(now)
+        if able and (ask := self._head.missing_from(self._electorate.live_peers, now)) is not None:
+            self._actions.append(ask)
 
     def _maybe_open(self, now: Monotonic) -> None:
-        head = self._head
-        is_able = self._head_is_stored and self._announcing.announcement is not None and not self._handing_over
+        head = self._head.model
+        is_able = self._head.is_stored and self._announcing.announcement is not None and not self._handing_over
         if head is None or not is_able:
             return
         round_ = head.round + 1
@@ -385,7 +357,7 @@ class Aggregator:
 
     def _maybe_roll_back(self, now: Monotonic) -> None:
         """Give up the open round for the rollback that was asked for. A node that hands over begins none."""
-        target, head = self.rollback, self._head
+        target, head = self.rollback, self._head.model
         is_leaving = self._handing_over or self._next_opening == float("inf")
         if target is None or head is None or is_leaving or self._phase not in (Phase.RESTING, Phase.COLLECTING):
             return
@@ -428,13 +400,13 @@ class Aggregator:
         if digest is None or metrics is None:
             return
         if len(current.stored_by) >= self._electorate.majority and may_propose:
-            self._actions.append(Propose(current.as_global_model(self._term, self._head, digest, metrics, now)))
+            self._actions.append(Propose(current.as_global_model(self._term, self._head.model, digest, metrics, now)))
             self._enter(Phase.COMMITTING, now)
         if self._replicate.due(now) and (missing := self._electorate.members - current.stored_by - {self._node}):
             # With its body where nobody can have it yet, but for the initial one: no receipt has brought a key for it.
             with_body = self._replicate.tries == 0 and current.round > 0 and current.is_new
             self._replicate.schedule(now)
-            candidate = current.as_candidate(self._cluster, self._node, self._term, self._head, digest)
+            candidate = current.as_candidate(self._cluster, self._node, self._term, self._head.model, digest)
             self._actions.append(Say(candidate, to=missing, with_body=with_body))
 
     def _maybe_hand_over(self, now: Monotonic) -> None:
@@ -454,7 +426,7 @@ class Aggregator:
         if announcement is None:
             return
         statements: list[LeaderStatement] = [announcement]
-        current, head = self._current, self._head
+        current, head = self._current, self._head.model
         if self._phase is Phase.COLLECTING and current is not None and current.token_key and head is not None:
             counts = (self._electorate.expected(current), self._electorate.quorum)
             statements.append(current.as_opening(announcement, head, *counts, now))

@@ -82,8 +82,8 @@ SECRECY = (
     Mutation(
         "whoever asks has a token",
         AGGREGATOR,
-        "        if told and self._phase is Phase.COLLECTING and member in self._electorate.members:\n",
-        "        if told and self._phase is Phase.COLLECTING:\n",
+        "        is_ours = member in self._electorate.members and self._is_current(message.term, message.round)\n",
+        "        is_ours = self._is_current(message.term, message.round)\n",
         "a node that is no voter counts",
     ),
     Mutation(

@@ -285,7 +285,7 @@ def _failed(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action
 @command(r"hears that (\w+) stored (m\w+)(?: of round (\d+))?(?: in term (\d+))?")
 def _peer_stored(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
     answer = Stored(int(said[4] or node.term), int(said[3] or round_of(said[2])), stage.digest(said[2]))
-    return node.aggregator.stored(said[1], answer, stage.now)
+    return node.aggregator.told(said[1], answer, stage.now)
 
 
 @command(r"its token key of round (\d+) is made")
@@ -295,7 +295,7 @@ def _begun(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]
 
 @command(r"hears that (node\d) wants its token of round (\d+)")
 def _token_wanted(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
-    return node.aggregator.token_wanted(said[1], TokenWanted(node.term, int(said[2]), bytes(256)), stage.now)
+    return node.aggregator.told(said[1], TokenWanted(node.term, int(said[2]), bytes(256)), stage.now)
 
 
 @command(r"gets its token of round (\d+)")
@@ -432,12 +432,12 @@ def _training_failed(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[
 @command(r"hears that (node\d) (can|can't) take part in round (\d+)(?:, term (\d+))?")
 def _participation(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
     message = Participation(int(said[4] or node.term), int(said[3]), said[2] == "can")
-    return node.aggregator.participation(said[1], message, stage.now)
+    return node.aggregator.told(said[1], message, stage.now)
 
 
 @command(r"hears that (node\d) has finished round (\d+)")
 def _finished(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
-    return node.aggregator.finished(said[1], Finished(node.term, int(said[2])), stage.now)
+    return node.aggregator.told(said[1], Finished(node.term, int(said[2])), stage.now)
 
 
 @command(r"can't store a model")

@@ -279,15 +279,7 @@ class SimulatedNode:
             self.send(sender, lambda node: node._store_model(digest))
 
     def _take_plain(self, sender: NodeName, message: Stored | Participation | Finished | TokenWanted) -> None:
-        aggregator, now = self.core.aggregator, self._world.now
-        if isinstance(message, Stored):
-            self._do(aggregator.stored(sender, message, now))
-        elif isinstance(message, Finished):
-            self._do(aggregator.finished(sender, message, now))
-        elif isinstance(message, TokenWanted):
-            self._do(aggregator.token_wanted(sender, message, now))
-        else:
-            self._do(aggregator.participation(sender, message, now))
+        self._do(self.core.aggregator.told(sender, message, self._world.now))
 
     def _round_begun(self, term: int, round_: Round) -> None:
         self._token_key = self._world.random.randbytes(32) + f"{term} {round_}".encode()

@@ -122,7 +122,7 @@ class Watched:
             case ("stored", str(peer), int(term), int(round_), str(name)):
                 answer = Stored(self.term - term + 1, round_, _digest(name))
                 self.told_stored.add((peer, answer))
-                return aggregator.stored(peer, answer, now)
+                return aggregator.told(peer, answer, now)
             case ("failed", int(term), int(round_)):
                 return aggregator.aggregation_failed(self.term - term + 1, round_, "no space", now)
             case ("committed",) if self.proposed is not None:
