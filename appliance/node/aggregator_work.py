@@ -15,7 +15,7 @@ from appliance.envelopes.format import Kind
 from appliance.envelopes.keys import PrivateKey, RecipientKey, Suite, load_recipient, public_der
 from appliance.envelopes.pool import KeyPool
 from appliance.envelopes.seal import open_envelope, seal, seal_under_key
-from appliance.rounds.collected import OpenedUpdate
+from appliance.rounds.collected import Judged, OpenedUpdate
 from appliance.storage.models import Absent, ModelStore
 from appliance.tokens.mint import Mint
 from appliance.tokens.token import Token
@@ -217,10 +217,10 @@ class AggregatorWork:
         """Make sure that a former model is whole and durable here."""
         return self._models.put(self._read(digest))
 
-    def judge(self, digest: Digest) -> tuple[Metrics, Metrics | None]:
-        """Judge a model on this node's held-out data; return its metrics and, if it is to be compared, the base's."""
+    def judge(self, digest: Digest) -> Judged:
+        """Judge a model on this node's held-out data; with its base's metrics, if it is to be compared with it."""
         self._judged[digest] = metrics = self._evaluate(digest)
-        return metrics, self._base
+        return Judged(digest, metrics, self._base)
 
     def _evaluate(self, digest: Digest) -> Metrics:
         return self._trainer.evaluate(self._read(digest), limit=None)

@@ -15,12 +15,12 @@ from appliance.node.outbound import Outbound
 from appliance.node.outlets import CarryOut, Hear, ignore
 from appliance.node.shells import Shells
 from appliance.rounds import actions as do
-from appliance.rounds.collected import OpenedUpdate
+from appliance.rounds.collected import Judged, OpenedUpdate
 from appliance.rounds.participant import short
 from appliance.words.errors import RemoteError
 from appliance.words.ids import Digest, Monotonic, NodeName, Round, Term
 from appliance.words.messages import Candidate, ModelRequest, Signed, encode
-from appliance.words.models import GlobalModel, Metrics
+from appliance.words.models import GlobalModel
 
 ENVELOPES_WAITING_PER_MEMBER = 4
 """Envelopes that may wait for the aggregator's thread, per member: more is a flood, and honest senders try again."""
@@ -185,13 +185,11 @@ class Leading:
         def made(digest: Digest) -> None:
             self._errands.mended("state")
             self._carry_out(self._core.model_stored(digest, self._now()))
-            told = functools.partial(judged, digest)
-            self._errands.on_aggregator(functools.partial(self._work.judge, digest), told, failed)
+            self._errands.on_aggregator(functools.partial(self._work.judge, digest), judged, failed)
 
-        def judged(digest: Digest, metrics: tuple[Metrics, Metrics | None]) -> None:
+        def judged(candidate: Judged) -> None:
             self._errands.mended("aggregation")
-            own, base = metrics
-            self._carry_out(aggregator.aggregated(term, round_, digest, own, self._now(), base=base))
+            self._carry_out(aggregator.aggregated(term, round_, candidate, self._now()))
 
         def failed(error: Exception) -> None:
             self._errands.failed("aggregation", error)

@@ -2,36 +2,16 @@
 
 import math
 
-from appliance.rounds.actions import (
-    Aggregate,
-    AggregatorAction,
-    Answer,
-    BringBack,
-    Count,
-    CreateInitialModel,
-    HandOver,
-    Note,
-    Propose,
-    Say,
-    SignToken,
-    StartCollecting,
-    Waiting,
-)
+from appliance.rounds import actions as do
 from appliance.rounds.announcing import Announcing
-from appliance.rounds.collected import Collected, OpenedUpdate, Phase
+from appliance.rounds.collected import Collected, InTheOpen, Judged, OpenedUpdate, Phase
 from appliance.rounds.electorate import Electorate
 from appliance.rounds.head import Head
 from appliance.rounds.participant import short
 from appliance.rounds.retry import Retry
 from appliance.words.ids import Digest, Monotonic, NodeName, Round, Term
-from appliance.words.messages import (
-    Finished,
-    LeaderStatement,
-    Participation,
-    Stored,
-    TokenWanted,
-)
-from appliance.words.models import GlobalModel, Metrics
+from appliance.words.messages import Finished, LeaderStatement, Participation, Stored, TokenWanted
+from appliance.words.models import GlobalModel
 from appliance.words.settings import Rounds
 
 LAST_CALL_S = 5.0
@@ -82,7 +62,7 @@ class Aggregator:
         self._next_opening = Monotonic(float("-inf"))
         self._replicate = Retry(first_s=1.0, most_s=10.0)
         self._handing_over = False
-        self._actions: list[AggregatorAction] = []
+        self._actions: list[do.AggregatorAction] = []
 
     def set_rounds(self, settings: Rounds) -> None:
         """Open and close rounds by these settings from now on; an open one keeps its deadline."""
@@ -95,7 +75,7 @@ class Aggregator:
         return self._phase
 
     @property
-    def waiting(self) -> Waiting:
+    def waiting(self) -> do.Waiting:
         """What the aggregator waits for, since when, and until when."""
         until: Monotonic | None = None
         reason = self._phase.value
@@ -113,13 +93,13 @@ class Aggregator:
             until = self._next_opening
             if until == float("inf"):
                 reason = "waiting for another node to take over"
-        return Waiting(reason, self._since, until if until is not None and math.isfinite(until) else None)
+        return do.Waiting(reason, self._since, until if until is not None and math.isfinite(until) else None)
 
     # --- events of consensus -----------------------------------------------------------------------------------------
 
     def lead(
         self, term: Term, head: GlobalModel | None, now: Monotonic, *, head_is_stored: bool
-    ) -> list[AggregatorAction]:
+    ) -> list[do.AggregatorAction]:
         """This node leads, and the lineage holds all that was committed before. ``head_is_stored``: its bytes too."""
         self._term = term
         self._head.begin(head, is_stored=head_is_stored)
@@ -129,7 +109,7 @@ class Aggregator:
         self._make_key(now)
         return self._advance(now)
 
-    def stop(self, now: Monotonic) -> list[AggregatorAction]:
+    def stop(self, now: Monotonic) -> list[do.AggregatorAction]:
         """This node leads no more: give up what is under way and sleep (invariant 6)."""
         self._announcing.announcement = None
         self._current = self.rollback = None
@@ -137,7 +117,7 @@ class Aggregator:
         self._enter(Phase.INACTIVE, now)
         return self._advance(now)
 
-    def committed(self, model: GlobalModel, now: Monotonic) -> list[AggregatorAction]:
+    def committed(self, model: GlobalModel, now: Monotonic) -> list[do.AggregatorAction]:
         """A global model was committed. While this node leads, only its own can be."""
         if self._phase is not Phase.INACTIVE:
             self._head.committed(model, None if self._current is None else self._current.digest)
@@ -149,7 +129,7 @@ class Aggregator:
                 self._make_key(now)
         return self._advance(now)
 
-    def members_changed(self, members: frozenset[NodeName], now: Monotonic) -> list[AggregatorAction]:
+    def members_changed(self, members: frozenset[NodeName], now: Monotonic) -> list[do.AggregatorAction]:
         """Others vote in the cluster: majorities are counted among them, and only they are waited for, from now on."""
         self._electorate.set_members(members)
         if self._current is not None:
@@ -157,19 +137,19 @@ class Aggregator:
             self._current.stored_by &= members
         return self._advance(now)
 
-    def proposal_refused(self, now: Monotonic) -> list[AggregatorAction]:
+    def proposal_refused(self, now: Monotonic) -> list[do.AggregatorAction]:
         """Consensus took no proposal just now (leadership is moving, or its disk failed); it is made again later."""
         if self._phase is Phase.COMMITTING:
             self._enter(Phase.REPLICATING, now)
         return self._advance(now, may_propose=False)
 
-    def hand_over(self, now: Monotonic) -> list[AggregatorAction]:
+    def hand_over(self, now: Monotonic) -> list[do.AggregatorAction]:
         """Open nothing new; answer with ``HandOver`` once no commit is under way. Open rounds are parked: the
         participants keep their updates for the next leader (invariant 5)."""
         self._handing_over = True
         return self._advance(now)
 
-    def hand_over_declined(self, now: Monotonic) -> list[AggregatorAction]:
+    def hand_over_declined(self, now: Monotonic) -> list[do.AggregatorAction]:
         """Consensus has nobody to hand over to (a cluster of one): lead on, with a fresh key as in a fresh term.
 
         Under the old key the participants have their receipts for a round that was parked: they would not deliver
@@ -181,7 +161,7 @@ class Aggregator:
             self._make_key(now)
         return self._advance(now)
 
-    def roll_back(self, target: GlobalModel, now: Monotonic) -> list[AggregatorAction]:
+    def roll_back(self, target: GlobalModel, now: Monotonic) -> list[do.AggregatorAction]:
         """An operator asks that the model of an earlier entry, whose bytes are here, become the head again.
 
         It takes the place of the round that is open or to come; one whose candidate is on its way is committed before.
@@ -192,22 +172,22 @@ class Aggregator:
 
     # --- events of the shells ----------------------------------------------------------------------------------------
 
-    def key_ready(self, term: Term, key_id: bytes, public_key: bytes, now: Monotonic) -> list[AggregatorAction]:
+    def key_ready(self, term: Term, key_id: bytes, public_key: bytes, now: Monotonic) -> list[do.AggregatorAction]:
         """The key pair for this term is there."""
         if term == self._term and self._phase is not Phase.INACTIVE:
             self._announcing.made(term, key_id, public_key, now)
         return self._advance(now)
 
-    def live_changed(self, live: frozenset[NodeName], now: Monotonic) -> list[AggregatorAction]:
+    def live_changed(self, live: frozenset[NodeName], now: Monotonic) -> list[do.AggregatorAction]:
         """Other peers are live by heartbeat. A dead node is waited for no longer than it takes to notice."""
         self._electorate.set_live(live)
         return self._advance(now)
 
-    def model_stored(self, digest: Digest, now: Monotonic) -> list[AggregatorAction]:
+    def model_stored(self, digest: Digest, now: Monotonic) -> list[do.AggregatorAction]:
         """The bytes of a model are durable on this node."""
         self._head.stored(digest)
         if self._current is not None and self._current.digest == digest:
-            self._hold(self._current)
+            self._current.stored_by |= self._electorate.me
         return self._advance(now)
 
     def models_dropped(self, digests: frozenset[Digest]) -> None:
@@ -216,7 +196,7 @@ class Aggregator:
         if self._current is not None and self._current.digest in digests:
             self._current.stored_by.discard(self._node)
 
-    def opened_update(self, update: OpenedUpdate, now: Monotonic) -> list[AggregatorAction]:
+    def opened_update(self, update: OpenedUpdate, now: Monotonic) -> list[do.AggregatorAction]:
         """An envelope held an update: count it, or say why not (invariant 4)."""
         current = self._current
         refusal = "no round is open"
@@ -227,65 +207,52 @@ class Aggregator:
                 current.refuse(update, refusal)
             elif update.token not in current.accepted:
                 current.count(update)
-                self._actions.append(Count(update.handle))
-        self._actions.append(Answer(update.handle, accepted=not refusal, reason=refusal))
+                self._actions.append(do.Count(update.handle))
+        self._actions.append(do.Answer(update.handle, accepted=not refusal, reason=refusal))
         return self._advance(now)
 
-    def round_begun(self, term: Term, round_: Round, token_key: bytes, now: Monotonic) -> list[AggregatorAction]:
+    def round_begun(self, term: Term, round_: Round, token_key: bytes, now: Monotonic) -> list[do.AggregatorAction]:
         """The round's keys are there: it can be told."""
         if self._current is not None and self._is_current(term, round_) and self._phase is Phase.COLLECTING:
             self._current.token_key = token_key
             self._say_again(now)
         return self._advance(now)
 
-    def aggregated(
-        self,
-        term: Term,
-        round_: Round,
-        digest: Digest,
-        metrics: Metrics,
-        now: Monotonic,
-        *,
-        base: Metrics | None = None,
-    ) -> list[AggregatorAction]:
-        """The candidate's bytes are durable on this node, and judged. ``base``: so is what it is to be compared with.
+    def aggregated(self, term: Term, round_: Round, made: Judged, now: Monotonic) -> list[do.AggregatorAction]:
+        """The candidate's bytes are durable on this node, and judged.
 
         Also the answer to ``CreateInitialModel`` (round 0) and to ``BringBack``.
         """
         current = self._current
         if current is not None and self._is_current(term, round_) and self._phase is Phase.AGGREGATING:
-            current.digest, current.metrics = digest, metrics
-            is_rollback, head = current.rolled_back_to is not None, self._head.model
-            # What an operator goes back to may be worse, and the first model follows none.
-            if head and base and not is_rollback and base.accuracy - metrics.accuracy > self._most_drop:
-                self._actions.append(Note("warning", current.withhold(head, base, self._most_drop)))
+            current.digest, current.metrics = made.digest, made.metrics
+            if self._head.model is not None and (why := current.compare(self._head.model, made, self._most_drop)):
+                self._actions.append(do.Note("warning", why))
             if not current.withheld or self._head.is_stored:
-                self._hold(current)
+                current.stored_by |= self._electorate.me
             self._replicate.reset()
             self._enter(Phase.REPLICATING, now)
         return self._advance(now)
 
-    def aggregation_failed(self, term: Term, round_: Round, reason: str, now: Monotonic) -> list[AggregatorAction]:
+    def aggregation_failed(self, term: Term, round_: Round, reason: str, now: Monotonic) -> list[do.AggregatorAction]:
         """The round could not begin, or its candidate not be made, stored or judged: hand over to a node that can."""
         current = self._current
         if current is None or not self._is_current(term, round_):
             return self._advance(now)
         if self._phase is Phase.AGGREGATING and current.rolled_back_to is not None:
             text = f"the rollback to version {current.rolled_back_to} can't be made here: {reason}; nothing has changed"
-            self._actions.append(Note("error", text))
+            self._actions.append(do.Note("error", text))
             self._current = self.rollback = None
             self._make_key(now)  # as after every parked round: the participants have receipts under the old one
         elif self._phase in (Phase.COLLECTING, Phase.AGGREGATING):
-            self._actions.append(Note("error", f"round {round_} can't be aggregated here: {reason}; handing over"))
+            self._actions.append(do.Note("error", f"round {round_} can't be aggregated here: {reason}; handing over"))
             self._current = None
             self._enter(Phase.RESTING, now)
             self._handing_over = True
         return self._advance(now)
 
-    def told(
-        self, member: NodeName, message: Stored | Participation | Finished | TokenWanted, now: Monotonic
-    ) -> list[AggregatorAction]:
-        """A member says how it stands in the round, in the open. Of another round, or by a stranger, it means nothing."""
+    def told(self, member: NodeName, message: InTheOpen, now: Monotonic) -> list[do.AggregatorAction]:
+        """A member says how it stands in a round. Of another one than this, or by a stranger, it means nothing."""
         current = self._current
         is_ours = member in self._electorate.members and self._is_current(message.term, message.round)
         if current is None or not is_ours:
@@ -298,16 +265,16 @@ class Aggregator:
             case Finished():
                 current.finished.add(member)
             case TokenWanted(blinded=blinded) if self._phase is Phase.COLLECTING and current.token_key:
-                self._actions.append(SignToken(member, blinded))
+                self._actions.append(do.SignToken(member, blinded))
         return self._advance(now)
 
-    def tick(self, now: Monotonic) -> list[AggregatorAction]:
+    def tick(self, now: Monotonic) -> list[do.AggregatorAction]:
         """Time has passed."""
         return self._advance(now)
 
     # --- what follows from the state ---------------------------------------------------------------------------------
 
-    def _advance(self, now: Monotonic, *, may_propose: bool = True) -> list[AggregatorAction]:
+    def _advance(self, now: Monotonic, *, may_propose: bool = True) -> list[do.AggregatorAction]:
         if self._phase is not Phase.INACTIVE:
             if self._phase is Phase.PREPARING:
                 self._prepare(now)
@@ -328,11 +295,9 @@ class Aggregator:
     def _prepare(self, now: Monotonic) -> None:
         if self._announcing.announcement is None or self._handing_over:
             return
-        if self._head.model is None:
-            if not self._head.obtain.due(now):
-                return
+        if self._head.model is None and self._head.obtain.due(now):
             self._current = Collected(0, opened_at=now, deadline=now)
-            self._actions.append(CreateInitialModel(self._term))
+            self._actions.append(do.CreateInitialModel(self._term))
             self._enter(Phase.AGGREGATING, now)
         elif self._head.is_stored:
             self._enter(Phase.RESTING, now)
@@ -352,7 +317,7 @@ class Aggregator:
         deadline = Monotonic(now + self._settings.deadline_s)
         self._current = Collected(round_, opened_at=now, deadline=deadline, deliver=self._window_s == 0)
         self._next_opening = Monotonic(now + self._settings.interval_s)
-        self._actions.append(StartCollecting(self._term, round_, head.digest))
+        self._actions.append(do.StartCollecting(self._term, round_, head.digest))
         self._enter(Phase.COLLECTING, now)
 
     def _maybe_roll_back(self, now: Monotonic) -> None:
@@ -362,17 +327,13 @@ class Aggregator:
         if target is None or head is None or is_leaving or self._phase not in (Phase.RESTING, Phase.COLLECTING):
             return
         self._current = Collected(head.round + 1, opened_at=now, deadline=now, rolled_back_to=target.version)
-        self._actions.append(BringBack(self._term, head.round + 1, target.digest))
+        self._actions.append(do.BringBack(self._term, head.round + 1, target.digest))
         self._enter(Phase.AGGREGATING, now)
 
     def _make_key(self, now: Monotonic) -> None:
         """Ask for a fresh key; no round opens until it is there."""
         self._actions.append(self._announcing.renew(self._term))
         self._enter(Phase.PREPARING, now)
-
-    def _hold(self, current: Collected) -> None:
-        """This node holds the candidate durably; a leader that is being removed does not count itself."""
-        current.stored_by |= {self._node} & self._electorate.members
 
     def _let_deliver(self, current: Collected, now: Monotonic) -> None:
         """Let the updates come once nobody is waited for, or while there is just time enough before the deadline."""
@@ -387,27 +348,27 @@ class Aggregator:
         all_live = current.answered >= self._electorate.expected(current)
         if enough and (all_live or now >= current.deadline):
             current.expected = self._electorate.expected(current)
-            self._actions.append(Aggregate(self._term, current.round))
+            self._actions.append(do.Aggregate(self._term, current.round))
             self._enter(Phase.AGGREGATING, now)
         elif now >= current.deadline:
-            current.extensions += 1
-            current.deadline = Monotonic(now + self._settings.deadline_s)
-            text = current.below_quorum(self._electorate.quorum, self._settings.deadline_s)
-            self._actions.append(Note("warning", text))
+            too_early = current.extend(self._electorate.quorum, self._settings.deadline_s, now)
+            self._actions.append(do.Note("warning", too_early))
 
     def _replicate_candidate(self, current: Collected, now: Monotonic, *, may_propose: bool) -> None:
         digest, metrics = current.digest, current.metrics
         if digest is None or metrics is None:
             return
         if len(current.stored_by) >= self._electorate.majority and may_propose:
-            self._actions.append(Propose(current.as_global_model(self._term, self._head.model, digest, metrics, now)))
+            self._actions.append(
+                do.Propose(current.as_global_model(self._term, self._head.model, digest, metrics, now))
+            )
             self._enter(Phase.COMMITTING, now)
         if self._replicate.due(now) and (missing := self._electorate.members - current.stored_by - {self._node}):
             # With its body where nobody can have it yet, but for the initial one: no receipt has brought a key for it.
             with_body = self._replicate.tries == 0 and current.round > 0 and current.is_new
             self._replicate.schedule(now)
             candidate = current.as_candidate(self._cluster, self._node, self._term, self._head.model, digest)
-            self._actions.append(Say(candidate, to=missing, with_body=with_body))
+            self._actions.append(do.Say(candidate, to=missing, with_body=with_body))
 
     def _maybe_hand_over(self, now: Monotonic) -> None:
         if self._handing_over and self._phase in (Phase.PREPARING, Phase.RESTING, Phase.COLLECTING):
@@ -415,13 +376,13 @@ class Aggregator:
             self._current = self.rollback = None
             self._next_opening = Monotonic(float("inf"))
             self._enter(Phase.RESTING, now)
-            self._actions.append(HandOver())
+            self._actions.append(do.HandOver())
 
     def _is_current(self, term: Term, round_: Round) -> bool:
         return term == self._term and self._current is not None and self._current.round == round_
 
     def _say_again(self, now: Monotonic) -> None:
-        """Say the key and the open round to all; both are idempotent."""
+        """do.Say the key and the open round to all; both are idempotent."""
         announcement = self._announcing.say(now)
         if announcement is None:
             return
@@ -430,7 +391,7 @@ class Aggregator:
         if self._phase is Phase.COLLECTING and current is not None and current.token_key and head is not None:
             counts = (self._electorate.expected(current), self._electorate.quorum)
             statements.append(current.as_opening(announcement, head, *counts, now))
-        self._actions.extend(Say(statement) for statement in statements)
+        self._actions.extend(do.Say(statement) for statement in statements)
 
     def _enter(self, phase: Phase, now: Monotonic) -> None:
         self._phase, self._since = phase, now

@@ -4,8 +4,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from appliance.words.ids import Digest, Monotonic, NodeName, Round, Term, Version
-from appliance.words.messages import Announcement, Candidate, Opening
+from appliance.words.messages import Announcement, Candidate, Finished, Opening, Participation, Stored, TokenWanted
 from appliance.words.models import GlobalModel, Metrics
+
+InTheOpen = Stored | Participation | Finished | TokenWanted
+"""What a member tells the leader of a round, under its own name: nothing that says which update is whose."""
 
 
 class Phase(Enum):
@@ -37,6 +40,19 @@ class OpenedUpdate:
     base: Digest
     samples: int
     refusal: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A candidate that the aggregator's thread made durable, on this node's held-out data.
+
+    Attributes:
+        base: the metrics of the round's base, if the candidate is to be compared with it.
+    """
+
+    digest: Digest
+    metrics: Metrics
+    base: Metrics | None = None
 
 
 @dataclass(slots=True)
@@ -96,8 +112,10 @@ class Collected:
             text += f", below the quorum at {self.extensions} deadline{'s' if self.extensions > 1 else ''}"
         return text
 
-    def below_quorum(self, quorum: int, deadline_s: float) -> str:
-        """Say that the deadline came too early, for an operator."""
+    def extend(self, quorum: int, deadline_s: float, now: Monotonic) -> str:
+        """Stay open for another deadline, as this one came too early; say so, for an operator."""
+        self.extensions += 1
+        self.deadline = Monotonic(now + deadline_s)
         return (
             f"round {self.round} reached its deadline with {len(self.accepted)} of the {quorum} updates that it needs; "
             f"it stays open for another {deadline_s:g} s"
@@ -107,11 +125,16 @@ class Collected:
         """Say how far the candidate is, for an operator."""
         return f"waiting for a majority to store the candidate: {len(self.stored_by)} of {majority}"
 
-    def withhold(self, head: GlobalModel, base: Metrics, most_drop: float) -> str:
-        """Have the head stand for the aggregated model, which is too much worse; return a line for the log."""
-        worse = 0.0 if self.metrics is None else self.metrics.accuracy
+    def compare(self, head: GlobalModel, made: Judged, most_drop: float) -> str:
+        """Have the head stand for a model that is too much worse; return a line for the log then, else nothing.
+
+        What an operator goes back to may be worse.
+        """
+        base = made.base
+        if base is None or self.rolled_back_to is not None or base.accuracy - made.metrics.accuracy <= most_drop:
+            return ""
         self.withheld = (
-            f"its accuracy is {worse:.4f}, and that of version {head.version} {base.accuracy:.4f}: "
+            f"its accuracy is {made.metrics.accuracy:.4f}, and that of version {head.version} {base.accuracy:.4f}: "
             f"it fell by more than {most_drop:g} (aggregation.most_drop)"
         )
         self.digest, self.metrics = head.digest, base

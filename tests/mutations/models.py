@@ -5,6 +5,7 @@ from tests.mutations.mutation import Mutation
 LINEAGE = "appliance/lineage/lineage.py"
 CORE = "appliance/node/core.py"
 AGGREGATOR = "appliance/rounds/aggregator.py"
+COLLECTED = "appliance/rounds/collected.py"
 STORE = "appliance/storage/models.py"
 
 MODELS = (
@@ -52,9 +53,9 @@ MODELS = (
     ),
     Mutation(
         "the guard looks away",
-        AGGREGATOR,
-        "base.accuracy - metrics.accuracy > self._most_drop:",
-        "metrics.accuracy - base.accuracy > self._most_drop:",
+        COLLECTED,
+        "base.accuracy - made.metrics.accuracy <= most_drop:",
+        "made.metrics.accuracy - base.accuracy <= most_drop:",
         "a ruined model is published, and a good one is not",
     ),
     Mutation(

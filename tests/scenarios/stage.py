@@ -13,7 +13,7 @@ import msgspec
 
 from appliance.rounds import actions as do
 from appliance.rounds.aggregator import Aggregator
-from appliance.rounds.collected import OpenedUpdate
+from appliance.rounds.collected import Judged, OpenedUpdate
 from appliance.rounds.participant import FinishedUpdate, Participant, short
 from appliance.words.ids import Digest, Monotonic, NodeName, digest_of
 from appliance.words.messages import Announcement, Candidate, Finished, Opening, Participation, Stored, TokenWanted
@@ -262,7 +262,7 @@ def _made(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
     term = int(said[2] or node.term)
     metrics = Metrics(float(said[3] or 0.9), 0.3, 1000)
     base = None if said[5] is None else Metrics(float(said[5]), 0.2, 1000)
-    return node.aggregator.aggregated(term, round_of(said[1]), stage.digest(said[1]), metrics, stage.now, base=base)
+    return node.aggregator.aggregated(term, round_of(said[1]), Judged(stage.digest(said[1]), metrics, base), stage.now)
 
 
 @command(r"is asked to go back to (m\w+)")
@@ -274,7 +274,7 @@ def _roll_back(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Act
 def _brought_back(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
     term, metrics = int(said[3] or node.term), Metrics(0.5, 0.9, 1000)
     base = Metrics(0.9, 0.3, 1000)
-    return node.aggregator.aggregated(term, int(said[2]), stage.digest(said[1]), metrics, stage.now, base=base)
+    return node.aggregator.aggregated(term, int(said[2]), Judged(stage.digest(said[1]), metrics, base), stage.now)
 
 
 @command(r"can't aggregate round (\d+): (.*)")

@@ -16,7 +16,7 @@ from appliance.consensus.ready import Ready, Role
 from appliance.consensus.snapshot import Snapshot
 from appliance.node.core import NodeCore
 from appliance.rounds import actions as do
-from appliance.rounds.collected import OpenedUpdate
+from appliance.rounds.collected import Judged, OpenedUpdate
 from appliance.rounds.participant import FinishedUpdate
 from appliance.words.errors import OperatorError
 from appliance.words.ids import Digest, NodeName, Round, digest_of
@@ -428,8 +428,8 @@ class SimulatedNode:
         self._later(0.02, lambda: self._judged(term, round_, digest, 0.1))
 
     def _judged(self, term: int, round_: Round, digest: Digest, accuracy: float) -> None:
-        own, base = Metrics(accuracy, 1.0, 10), Metrics(0.5, 1.0, 10)
-        self._do(self.core.aggregator.aggregated(term, round_, digest, own, self._world.now, base=base))
+        judged = Judged(digest, Metrics(accuracy, 1.0, 10), Metrics(0.5, 1.0, 10))
+        self._do(self.core.aggregator.aggregated(term, round_, judged, self._world.now))
 
     def roll_back(self, version: int) -> bool:
         """An operator asks for an earlier model; tell whether that was taken up."""

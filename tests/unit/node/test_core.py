@@ -7,7 +7,7 @@ from appliance.consensus.messages import Entry
 from appliance.consensus.ready import Role
 from appliance.node.core import NodeCore
 from appliance.rounds import actions as do
-from appliance.rounds.collected import OpenedUpdate, Phase
+from appliance.rounds.collected import Judged, OpenedUpdate, Phase
 from appliance.rounds.participant import FinishedUpdate, Step
 from appliance.words.errors import OperatorError, StateError
 from appliance.words.ids import Digest, Monotonic, NodeName
@@ -319,7 +319,7 @@ def test_rounds_go_on_from_the_model_that_came_back() -> None:
     _leading_from(core, 2)
     core.roll_back(1, START)
     core.model_stored(model(1).digest, START)
-    core.aggregator.aggregated(2, 3, model(1).digest, Metrics(0.5, 1.0, 10), START)
+    core.aggregator.aggregated(2, 3, Judged(model(1).digest, Metrics(0.5, 1.0, 10)), START)
     actions = core.entries_committed([commit(rollback(3, 1), 2)], START)
     assert do.StartCollecting(2, 4, model(1).digest) in actions
     assert core.aggregator.rollback is None
@@ -334,7 +334,7 @@ def test_what_is_asked_for_stays_while_a_round_is_being_committed_before() -> No
     assert core.aggregator.phase is Phase.AGGREGATING
     core.roll_back(1, START)
     core.model_stored(model(3).digest, START)
-    core.aggregator.aggregated(2, 3, model(3).digest, Metrics(0.5, 1.0, 10), START)
+    core.aggregator.aggregated(2, 3, Judged(model(3).digest, Metrics(0.5, 1.0, 10)), START)
     actions = core.entries_committed([commit(model(3, term=2), 2)], START)
     assert do.BringBack(2, 4, model(1).digest) in actions
     assert model(1).digest not in _removed(actions)
@@ -366,7 +366,7 @@ def test_what_a_leader_made_and_did_not_publish_goes_with_its_next_commit() -> N
     core.aggregator.opened_update(OpenedUpdate(1, bytes(16), bytes(32), 3, model(2).digest, 10, ""), START)
     made = model(3, "worse").digest
     core.model_stored(made, START)
-    judged = core.aggregator.aggregated(2, 3, made, Metrics(0.5, 1.0, 10), START, base=Metrics(0.9, 0.3, 10))
+    judged = core.aggregator.aggregated(2, 3, Judged(made, Metrics(0.5, 1.0, 10), Metrics(0.9, 0.3, 10)), START)
     [proposed] = [action.model for action in judged if isinstance(action, do.Propose)]
     assert (proposed.digest, proposed.accuracy, proposed.updates) == (model(2).digest, 0.9, 1)
     assert "fell by more than 0.1" in proposed.withheld

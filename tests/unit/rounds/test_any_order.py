@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from appliance.rounds import actions as do
 from appliance.rounds.aggregator import Aggregator
-from appliance.rounds.collected import OpenedUpdate, Phase
+from appliance.rounds.collected import Judged, OpenedUpdate, Phase
 from appliance.words.ids import Digest, Monotonic, digest_of
 from appliance.words.messages import Stored
 from appliance.words.models import GlobalModel, Metrics
@@ -114,7 +114,7 @@ class Watched:
             case ("made", int(term), int(round_), str(name)):
                 # Whatever comes late, the thread makes what it was asked for.
                 made = OLD.digest if self.goes_back else _digest(name)
-                return aggregator.aggregated(self.term - term + 1, round_, made, BASE, now)
+                return aggregator.aggregated(self.term - term + 1, round_, Judged(made, BASE), now)
             case ("make", float(accuracy)):
                 return self._make(accuracy)
             case ("roll back",) if aggregator.phase is not Phase.INACTIVE and aggregator.rollback is None:
@@ -148,7 +148,7 @@ class Watched:
         """Answer what was asked for, with a new model or the old one that is to come back."""
         digest = OLD.digest if self.goes_back else _digest("m5")
         metrics = Metrics(accuracy, 1.0, 10)
-        return self.aggregator.aggregated(self.term, self.collecting or 0, digest, metrics, self.now, base=BASE)
+        return self.aggregator.aggregated(self.term, self.collecting or 0, Judged(digest, metrics, BASE), self.now)
 
     def _update(self, number: int, round_: int, base: Digest, refusal: str) -> list[do.AggregatorAction]:
         handle = len(self.opened)

@@ -2,7 +2,7 @@
 
 from appliance.rounds.actions import Aggregate, AggregatorAction, Propose, Say
 from appliance.rounds.aggregator import Aggregator
-from appliance.rounds.collected import OpenedUpdate, Phase
+from appliance.rounds.collected import Judged, OpenedUpdate, Phase
 from appliance.words.ids import Monotonic, digest_of
 from appliance.words.messages import Candidate, Participation, Stored
 from appliance.words.models import GlobalModel, Metrics
@@ -40,7 +40,7 @@ def deliver(aggregator: Aggregator, count: int) -> list[AggregatorAction]:
 
 def replicating(aggregator: Aggregator, members: int) -> None:
     deliver(aggregator, members)
-    aggregator.aggregated(1, 5, CANDIDATE, Metrics(0.9, 0.1, 60), NOW)
+    aggregator.aggregated(1, 5, Judged(CANDIDATE, Metrics(0.9, 0.1, 60)), NOW)
     assert aggregator.phase is Phase.REPLICATING
 
 
