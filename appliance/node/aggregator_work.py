@@ -75,7 +75,7 @@ class AggregatorWork:
         self._mint: Mint | None = None
         self._strategy: Strategy | None = None
         self._opened: dict[int, _Opened] = {}
-        self._base: Metrics | None = None
+        self._base: Digest | None = None
         self._judged: dict[Digest, Metrics] = {}
 
     def begin(self, term: Term) -> tuple[bytes, bytes]:
@@ -97,19 +97,16 @@ class AggregatorWork:
     def start_round(self, round_: Round, base: Digest) -> bytes:
         """Begin with no update counted, and fresh keys for the round's candidate and tokens; return the tokens' key.
 
-        Its updates are trained on ``base``, which is judged here too: an earlier leader may have other held-out data.
+        Its updates are trained on ``base``.
 
         Raises:
-            ApplianceError: the base model is needed, and it is not here; then nothing is aggregated.
+            ApplianceError: the strategy needs the base model, and it is not here; then nothing is aggregated.
         """
         self._round = round_
         self._round_key = self._random(ROUND_KEY_BYTES)
         self._strategy = None
         layout = self._trainer.layout
-        self._base = None
-        if self._settings.most_drop < 1:
-            self._base = self._judged.get(base) or self._evaluate(base)
-            self._judged = {base: self._base}
+        self._base = base
         self._strategy = strategy_for(self._settings, layout, lambda: parse(self._read(base), layout))
         token_key = self._keys.take().rsa
         self._mint = Mint(token_key, self._random)
@@ -218,9 +215,15 @@ class AggregatorWork:
         return self._models.put(self._read(digest))
 
     def judge(self, digest: Digest) -> Judged:
-        """Judge a model on this node's held-out data; with its base's metrics, if it is to be compared with it."""
-        self._judged[digest] = metrics = self._evaluate(digest)
-        return Judged(digest, metrics, self._base)
+        """Judge a model on this node's held-out data, and the round's base, unless all models are published.
+
+        The base too on this node's: an earlier leader may have had other data. Mostly it was judged a round ago.
+        """
+        metrics, base, known = self._evaluate(digest), None, self._judged
+        self._judged = {digest: metrics}
+        if self._base is not None and self._settings.most_drop < 1:
+            self._judged[self._base] = base = known.get(self._base) or self._evaluate(self._base)
+        return Judged(digest, metrics, base)
 
     def _evaluate(self, digest: Digest) -> Metrics:
         return self._trainer.evaluate(self._read(digest), limit=None)
