@@ -41,7 +41,7 @@ def main() -> None:
             accuracies = run(arguments.data, Path(cache), rate, skew, arguments.rounds)
             falls = -np.diff(accuracies)
             print(
-                f"| {rate:g} | {skew or 'none'} | {max(falls.max(), 0):.3f} | {(falls > 0.05).sum()} "
+                f"| {rate:g} | {skew or 'none'} | {max(0.0, falls.max()):.3f} | {(falls > 0.05).sum()} "
                 f"| {(falls > 0.10).sum()} | {accuracies[-1]:.3f} |",
                 flush=True,
             )
