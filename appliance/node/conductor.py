@@ -66,6 +66,7 @@ class Conductor:
         self._outbound = outbound
         self._leading = Leading(core, shells, errands, outbound, carry_out=self._do, hear=self._on_statement)
         self._participating = Participating(core, shells, errands, outbound, carry_out=self._do)
+        self._check_hours()  # before anything else can begin a training
 
     # --- events ------------------------------------------------------------------------------------------------------
 
@@ -91,7 +92,7 @@ class Conductor:
         actions = self._core.entries_committed(entries, self._now())
         head = self._core.lineage.head
         if head is not None and head is not before:
-            self._participating.forget_candidate()
+            self._participating.lineage_went_on(head.round)
             log.info(
                 "round %d is committed: version %d, accuracy %.4f, loss %.4f, %d of %d updates, %.1f s, %s",
                 head.round,
@@ -129,7 +130,7 @@ class Conductor:
         self._do(self._core.restore(state, self._now()))
         head = self._core.lineage.head
         if head is not None:
-            self._participating.forget_candidate()
+            self._participating.lineage_went_on(head.round)
             log.info("a snapshot brings the lineage to round %d, version %d", head.round, head.version)
 
     def fetch_snapshot(self, leader: NodeName) -> None:
@@ -222,8 +223,13 @@ class Conductor:
             self._shells.mesh.broadcast(Revocations(self._shells.credentials.revoked.der))
         self._shells.keys.set_peers(self._shells.mesh.peers)
         self._shells.keys.tick(live, now)
+        self._check_hours()
         self._do(self._core.aggregator.live_changed(live, now))
         self._do(self._core.tick(now))
+
+    def _check_hours(self) -> None:
+        now = self._now()
+        self._do(self._core.participant.hours_changed(self._shells.hours.closed(now), now))
 
     def resign(self) -> None:
         """Hand over as soon as nothing is half done, if this node leads."""
@@ -269,6 +275,8 @@ class Conductor:
                 log.log(logging.getLevelNamesMapping()[action.level.upper()], "%s", action.text)
             case do.StopTraining():
                 self._shells.participant_work.stop()
+            case do.PauseTraining():
+                self._shells.participant_work.pause()
             case do.RemoveModels(digests):
                 self._errands.aside(functools.partial(self._shells.models.remove, digests), ignore)
             case do.Deliver() | do.Fetch() | do.Forget() | do.StoreCandidate() | do.Tell() | do.Train() | do.AskToken():

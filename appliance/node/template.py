@@ -7,7 +7,7 @@ from msgspec import Struct
 from appliance.node.config import Config
 from appliance.words.settings import Aggregation, Consensus, Delivery, Envelopes, Logging, Rounds, Training
 
-Value = str | int | float | bool | Path
+Value = str | int | float | bool | Path | tuple[str, ...]
 
 _HEAD = """\
 # A node of p2pfl-node. Relative paths are relative to this file. Unknown keys are errors.
@@ -76,6 +76,8 @@ def _key(name: str) -> str:
 
 
 def _value(value: Value) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_value, value))}]"
     if isinstance(value, str | Path):
         escaped = "".join(
             char if char.isprintable() and char not in '"\\' else f"\\U{ord(char):08x}" for char in str(value)

@@ -10,18 +10,16 @@ from appliance.rounds.actions import (
     Forget,
     Note,
     ParticipantAction,
-    StopTraining,
     StoreCandidate,
     Tell,
-    Train,
     Waiting,
 )
 from appliance.rounds.retry import Retry
+from appliance.rounds.training import FAILURE_RETRY_S, Closed, TrainingUnderWay
 from appliance.words.ids import Digest, Monotonic, Round
 from appliance.words.messages import Announcement, Candidate, Finished, Opening, Participation, Stored
 from appliance.words.models import GlobalModel
 
-FAILURE_RETRY_S = 10.0
 ANSWER_S = 3.0
 """How long an answer of the leader is waited for at first."""
 
@@ -39,6 +37,11 @@ class Step(Enum):
     DELIVERED = "waiting for the round to close"
     REFUSED = "update refused, waiting for the next round"
     FAILED = "can't train now, waiting to try again"
+    CLOSED = "waiting for the training hours"
+
+
+_UNABLE = {Step.FAILED, Step.CLOSED}
+"""Where no update can be expected before the step changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +86,7 @@ class Participant:
         self._candidate: Candidate | None = None
         self._has_body = False
         self._said_unable = False
-        self._training: tuple[Round, Digest] | None = None
-        self._stopping = False
-        self._training_retry = Retry(first_s=FAILURE_RETRY_S, most_s=60.0)
+        self._training = TrainingUnderWay()
         self._storing_retry = Retry(first_s=FAILURE_RETRY_S, most_s=60.0)
         self._receipt: _Receipt | None = None
         self._fetch = Retry(first_s=ANSWER_S, most_s=30.0)
@@ -116,8 +117,8 @@ class Participant:
         """What this participant waits for, since when, and until when."""
         reason, until = self._step.value, None
         opening = self._opening
-        if self._step is Step.TRAINING and self._training:
-            reason = f"training for round {self._training[0]}"
+        if self._step is Step.TRAINING and self._training.what:
+            reason = f"training for round {self._training.what[0]}"
         elif self._step is Step.FETCHING and self._fetching:
             reason, until = f"waiting for model {short(self._fetching)} from the leader", self._fetch.at
         elif self._step is Step.TOKENLESS:
@@ -136,7 +137,10 @@ class Participant:
         elif self._step is Step.REFUSED and self._receipt:
             reason, until = f"update refused ({self._receipt.reason}), waiting for the next round", self._deadline
         elif self._step is Step.FAILED:
-            until = max(self._training_retry.at, self._storing_retry.at)
+            until = max(self._training.retry.at, self._storing_retry.at)
+        elif self._step is Step.CLOSED and self._training.closed:
+            closed = self._training.closed
+            reason, until = f"waiting for the training hours (next: {closed.opens})", closed.until
         return Waiting(reason, self._since, until)
 
     def leader_changed(self, now: Monotonic) -> list[ParticipantAction]:
@@ -155,7 +159,7 @@ class Participant:
         """The leader of this term said which round is open, and how far it is."""
         if opening.round > self._committed_round:
             self._opening = opening
-            if self._step is Step.FAILED:
+            if self._step in _UNABLE:
                 self._said_unable = False  # the leader says the round again each second: so does this node
             self._deadline = Monotonic(now + opening.deadline_s)
         return self._advance(now)
@@ -187,7 +191,7 @@ class Participant:
         self._storing_retry.reset()
         if self._fetching == digest:
             self._fetching = None
-            self._training_retry.reset()  # what training failed for may have been just this
+            self._training.retry.reset()  # what training failed for may have been just this
         if self._candidate is not None and self._candidate.digest == digest:
             self._answer_stored(self._candidate)
         return self._advance(now)
@@ -204,8 +208,8 @@ class Participant:
 
     def trained(self, kept: FinishedUpdate, now: Monotonic) -> list[ParticipantAction]:
         """Training finished and its update is durable."""
-        self._training = None
-        self._training_retry.reset()
+        self._training.end()
+        self._training.retry.reset()
         self._kept = kept
         if kept.round <= self._committed_round:
             self._forget(kept)
@@ -213,15 +217,23 @@ class Participant:
 
     def training_failed(self, reason: str, now: Monotonic) -> list[ParticipantAction]:
         """Training could not be done or its update not be kept; it is tried again after a while."""
-        self._training = None
-        self._training_retry.schedule(now)
-        wait = self._training_retry.at - now
+        self._training.end()
+        self._training.retry.schedule(now)
+        wait = self._training.retry.at - now
         self._actions.append(Note("error", f"training failed: {reason}; it is tried again in {wait:.0f} s"))
         return self._advance(now)
 
     def training_stopped(self, now: Monotonic) -> list[ParticipantAction]:
-        """Training ended early because ``StopTraining`` asked for it."""
-        self._training = None
+        """Training ended early because ``StopTraining`` or ``PauseTraining`` asked for it."""
+        self._training.end()
+        return self._advance(now)
+
+    def hours_changed(self, closed: Closed | None, now: Monotonic) -> list[ParticipantAction]:
+        """It is outside the training hours, and until when; or, with None, this node may train."""
+        if (closed is None) is not (self._training.closed is None):
+            text = "the training hours have begun" if closed is None else f"no training before {closed.opens}"
+            self._actions.append(Note("info", text))
+        self._training.closed = closed
         return self._advance(now)
 
     def received(
@@ -279,7 +291,7 @@ class Participant:
     def _say_whether_able(self) -> None:
         """A node that can't train now says so, that the round need not wait for it; and takes it back in time."""
         opening = self._opening
-        unable = self._step is Step.FAILED
+        unable = self._step in _UNABLE
         if opening is not None and unable != self._said_unable:
             self._said_unable = unable
             message = Participation(term=opening.term, round=opening.round, able=not unable)
@@ -304,8 +316,9 @@ class Participant:
 
     def _next_step(self, now: Monotonic) -> Step:
         opening = self._opening
-        self._stop_stale_training()
-        if self._training is not None:
+        if (order := self._training.ending(opening, self._committed_round)) is not None:
+            self._actions.append(order)
+        if self._training.what is not None:
             return Step.TRAINING
         if self._announcement is None:
             return Step.NO_LEADER
@@ -315,27 +328,17 @@ class Participant:
             return self._deliver(self._kept, opening, now)
         return self._train(opening, now)
 
-    def _stop_stale_training(self) -> None:
-        """What is being trained can't count any more once its round is committed or another one is open."""
-        if self._training is None or self._stopping:
-            return
-        opening = self._opening
-        replaced = opening is not None and self._training != (opening.round, opening.base)
-        if replaced or self._training[0] <= self._committed_round:
-            self._stopping = True
-            self._actions.append(StopTraining())
-
     def _train(self, opening: Opening, now: Monotonic) -> Step:
+        if self._training.closed is not None:
+            return Step.CLOSED
         if not self._storing_retry.due(now):
             return Step.FAILED
         if opening.base not in self._stored:
             self._fetch_model(opening.base)
             return Step.FETCHING
-        if not self._training_retry.due(now):
+        if not self._training.retry.due(now):
             return Step.FAILED
-        self._training = (opening.round, opening.base)
-        self._stopping = False
-        self._actions.append(Train(opening.round, opening.base))
+        self._actions.append(self._training.begin(opening.round, opening.base))
         return Step.TRAINING
 
     def _deliver(self, kept: FinishedUpdate, opening: Opening, now: Monotonic) -> Step:

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from appliance.storage.files import fsync_folder, remove_durably, state_error, write_atomically
+from appliance.storage.files import fsync_folder, open_folder, read_if_there, remove_durably, write_atomically
 from appliance.words.ids import Digest, Round, digest_of
 from appliance.words.messages import UpdateId
 from appliance.words.models import Metrics, SampleCount
@@ -34,7 +34,7 @@ class ModelStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        _open_folder(folder)
+        open_folder(folder)
 
     def put(self, content: bytes) -> Digest:
         """Make a model durable and return its digest. One that is there already is written again only if damaged."""
@@ -49,7 +49,7 @@ class ModelStore:
     def get(self, digest: Digest) -> bytes | Absent:
         """Return a model's bytes, checked against the digest; a damaged file is removed and so becomes missing."""
         path = self._path(digest)
-        content = _read(path)
+        content = read_if_there(path)
         if content is None:
             return Absent(f"{digest} is not in {self._folder}")
         if digest_of(content) == digest:
@@ -111,7 +111,7 @@ class UpdateStore:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "update"
-        _open_folder(folder)
+        open_folder(folder)
 
     def put(self, update: KeptUpdate) -> None:
         """Make the update durable in place of the one before it."""
@@ -120,7 +120,7 @@ class UpdateStore:
 
     def get(self) -> KeptUpdate | Absent:
         """Return the kept update; a damaged file is removed, and the update must be trained again."""
-        content = _read(self._path)
+        content = read_if_there(self._path)
         if content is None:
             return Absent("no update is kept")
         start = len(self._MAGIC) + hashlib.sha256().digest_size
@@ -136,24 +136,3 @@ class UpdateStore:
     def drop(self) -> None:
         """Forget the kept update, durably; none is fine."""
         remove_durably(self._path)
-
-
-def _open_folder(folder: Path) -> None:
-    """Make the folder, readable by its owner only, and remove what a crash in mid-write left in it."""
-    try:
-        if not folder.is_dir():
-            folder.mkdir(mode=0o700, parents=True)
-            fsync_folder(folder.parent)
-        for leftover in folder.glob(".*.tmp"):
-            leftover.unlink()
-    except OSError as error:
-        raise state_error("open", folder, error) from error
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise state_error("read", path, error) from error

@@ -1,5 +1,6 @@
 """Training and judging of the paper's network on one shard."""
 
+import functools
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -15,8 +16,10 @@ from torch.nn import functional
 from appliance.aggregation.tensors import parse, serialise
 from appliance.training.adam import Adam
 from appliance.training.ann import Ann
+from appliance.training.checkpoint import Checkpoint, TrainingState, capture, origin, restore
 from appliance.training.examples import Examples, Shard
 from appliance.words.errors import OperatorError
+from appliance.words.ids import Digest
 from appliance.words.models import Metrics, ModelLayout, SampleCount, TensorLayout
 from appliance.words.settings import Training
 
@@ -71,6 +74,11 @@ class Trainer:
         """Train by these settings from the next training on; ``threads`` and ``seed`` are not to differ."""
         self._settings = settings
 
+    @property
+    def origin(self) -> Digest:
+        """What names all that a training's result depends on, beside its round and its base model."""
+        return origin(self._settings, self._shard)
+
     def initial_model(self) -> bytes:
         """Return the safetensors bytes of a fresh network, initialised by the settings' seed as PyTorch does it."""
         with torch.random.fork_rng(devices=[]):
@@ -86,6 +94,8 @@ class Trainer:
         stop: Event,
         progress: Progress | None = None,
         limit: int | None = None,
+        resume: TrainingState | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> Trained | None:
         """Train from a base model: the settings' epochs of Adam with fresh moments, on mini-batches of cross entropy.
 
@@ -95,6 +105,9 @@ class Trainer:
             stop: when set, training ends within a batch (some milliseconds).
             limit: judge the result on this many held-out samples; all if None. All of MNIST's 10,000 take a fifth of
                 the time that one epoch of 12,000 does.
+            resume: go on from here, to the same bytes as without a break. It must be of a training with the same base,
+                round and ``origin``.
+            checkpoint: may take the state of the training.
 
         Returns:
             None if it was stopped.
@@ -108,9 +121,15 @@ class Trainer:
         parameters = list(network.parameters())
         adam = Adam(parameters, settings.learning_rate)
         batches = math.ceil(self.samples / settings.batch_size)
+        epochs, skip = range(settings.epochs), 0
+        if resume is not None:
+            restore(resume, network, adam)
+            epochs, skip = range(resume.epoch, settings.epochs), resume.batches
+            if progress is not None:
+                progress(resume.epoch, skip / batches)
         with _denormals_flushed():
-            for epoch in range(settings.epochs):
-                for done, (images, labels) in enumerate(self._batches(settings, round, epoch), start=1):
+            for epoch in epochs:
+                for done, (images, labels) in enumerate(self._batches(settings, round, epoch, skip), start=skip + 1):
                     if stop.is_set():
                         return None
                     loss = functional.cross_entropy(network(images), labels)
@@ -118,6 +137,9 @@ class Trainer:
                     adam.step(torch.autograd.grad(loss, parameters))
                     if progress is not None:
                         progress(epoch, done / batches)
+                    if checkpoint is not None:
+                        checkpoint(functools.partial(capture, network, adam, epoch, done))
+                skip = 0
         _check_finite(parameters, round, settings.learning_rate)
         return Trained(self._bytes_of(network), self.samples, self._judge(network, limit))
 
@@ -128,11 +150,14 @@ class Trainer:
         """
         return self._judge(self._network_of(model), limit)
 
-    def _batches(self, settings: Training, round_: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield pixels, float32 [batch, 28, 28] from 0 to 1, and labels, int64 [batch]; each sample once."""
+    def _batches(self, settings: Training, round_: int, epoch: int, skip: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield pixels, float32 [batch, 28, 28] from 0 to 1, and labels, int64 [batch]; each sample once.
+
+        ``skip``: leave out so many batches at the beginning.
+        """
         seeds = (settings.seed, round_, epoch, self._shard.number)
         order = torch.from_numpy(np.random.default_rng(seeds).permutation(self.samples))
-        for start in range(0, self.samples, settings.batch_size):
+        for start in range(skip * settings.batch_size, self.samples, settings.batch_size):
             places = order[start : start + settings.batch_size]
             yield self._images.index_select(0, places) * _PIXEL, self._labels.index_select(0, places)
 

@@ -112,13 +112,21 @@ class Aggregation(Section, frozen=True):
 
 
 class Training(Section, frozen=True):
-    """How this node trains: Adam on mini-batches."""
+    """How this node trains: Adam on mini-batches.
+
+    Attributes:
+        checkpoint_s: the training under way is made durable this often, and after a restart goes on from there; 0: never.
+        hours: when it may train, such as ``22:00-06:00`` or ``Sat-Sun 00:00-24:00`` (``words.hours``), by the
+            machine's local time; empty: always.
+    """
 
     learning_rate: Positive = 1e-3
     epochs: AtLeastOne = 1
     batch_size: AtLeastOne = 64
     threads: AtLeastOne = 1
     seed: AtLeastZero = 0
+    checkpoint_s: NonNegative = 300.0
+    hours: tuple[str, ...] = ()
 
 
 class Data(Section, frozen=True):
