@@ -264,6 +264,7 @@ class Participant:
             self._forget(self._kept)
         if self._opening is not None and self._opening.round <= model.round:
             self._opening = None
+            self._said_unable = False  # that was about this round
         if self._candidate is not None and self._candidate.round <= model.round:
             self._candidate = None
         return self._advance(now)

@@ -1,4 +1,4 @@
-"""The checkpoint of the training under way: at most one, durable, so that a restart loses some minutes of it at most."""
+"""The checkpoint of the training under way: at most one, durable, so that a restart loses some minutes at most."""
 
 import hashlib
 from pathlib import Path
@@ -15,7 +15,7 @@ _MAGIC = b"p2pfl-node checkpoint 1\n"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _LENGTH_BYTES = 4
 
-Count = Annotated[int, Meta(ge=0, lt=2**63)]
+Count = Annotated[int, Meta(ge=0, lt=2**62)]
 
 
 class TrainingId(Struct, frozen=True, forbid_unknown_fields=True):

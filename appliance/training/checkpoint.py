@@ -1,7 +1,7 @@
 """Where a training stands, as bytes and back: the weights, Adam's moments and step, and how far it has come.
 
-The order of the samples needs no state: it follows from seed, round, epoch and shard. So a training that goes on from here
-ends with the same bytes, bit for bit, as one that was never interrupted.
+The order of the samples needs no state: it follows from seed, round, epoch and shard. So a training that goes on from
+here ends with the same bytes, bit for bit, as one that was never interrupted.
 """
 
 import hashlib
@@ -36,15 +36,15 @@ class TrainingState(Struct, frozen=True):
 
 
 Checkpoint = Callable[[Callable[[], TrainingState]], None]
-"""Is called after each mini-batch, in training's thread, with what captures the state, for as long as the call lasts."""
+"""Is called after each mini-batch, in training's thread, with what captures the state as long as the call lasts."""
 
 
 def origin(settings: Training, shard: Shard) -> Digest:
     """Return what names all that a training's result depends on, beside its round and its base model."""
     how = msgspec.structs.replace(settings, checkpoint_s=0.0, hours=())
     content = hashlib.sha256(msgspec.json.encode((how, shard.number)))
-    content.update(shard.training.images)
-    content.update(shard.training.labels)
+    content.update(shard.training.images.data)
+    content.update(shard.training.labels.data)
     return f"sha256:{content.hexdigest()}"
 
 

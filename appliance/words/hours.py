@@ -1,4 +1,4 @@
-"""Training hours: windows of the week by the wall clock, as the settings write them (pure; the clock is the caller's)."""
+"""Training hours: windows of the week by the clock on the wall, as the settings write them."""
 
 import re
 from dataclasses import dataclass

@@ -115,7 +115,8 @@ class Training(Section, frozen=True):
     """How this node trains: Adam on mini-batches.
 
     Attributes:
-        checkpoint_s: the training under way is made durable this often, and after a restart goes on from there; 0: never.
+        checkpoint_s: how often at most the training under way is made durable, so that it goes on from there after a
+            restart; 0: never.
         hours: when it may train, such as ``22:00-06:00`` or ``Sat-Sun 00:00-24:00`` (``words.hours``), by the
             machine's local time; empty: always.
     """
