@@ -7,6 +7,15 @@ from appliance.words.ids import Digest, NodeName, Round
 from tests.simulation.consensus import disk as consensus_disk
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training that was cut short, and how long it would have taken still."""
+
+    round: Round
+    base: Digest
+    left_s: float
+
+
 @dataclass
 class Disk:
     """What is durable: it survives every crash."""
@@ -15,6 +24,7 @@ class Disk:
     seed: bytes
     models: set[Digest] = field(default_factory=set)
     kept: FinishedUpdate | None = None
+    checkpoint: Checkpoint | None = None
 
 
 @dataclass(frozen=True)

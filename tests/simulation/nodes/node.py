@@ -33,6 +33,7 @@ from appliance.words.settings import Consensus, Delivery, Rounds
 from tests.simulation.consensus import disk as consensus_disk
 from tests.simulation.nodes.facts import CrashError, Disk, Made, Sealed
 from tests.simulation.nodes.outbound import Outbound
+from tests.simulation.nodes.training import SimulatedTraining
 from tests.simulation.nodes.world import Delivered, World
 
 LIVE_WITHIN_S = 2.0
@@ -49,6 +50,8 @@ class SimulatedNode:
         self.disk = Disk(consensus_disk.Disk(membership.of(world.names)), world.random.randbytes(32))
         self.alive = False
         self.trained: list[tuple[Round, Digest]] = []
+        self.asked_for: list[Digest] = []
+        self.refusals: list[str] = []
         self.crash_at_write = 0
         self._world = world
         self._nodes = peers
@@ -76,7 +79,7 @@ class SimulatedNode:
             node=self.name,
             cluster="simulated",
             members=members,
-            rounds=Rounds(deadline_s=self._world.deadline_s, interval_s=0.0),
+            rounds=Rounds(quorum=self._world.quorum, deadline_s=self._world.deadline_s, interval_s=0.0),
             consensus=Consensus(period_s=40.0),
             delivery=Delivery(window_s=self._world.window_s),
             key_rounds=3,
@@ -98,9 +101,10 @@ class SimulatedNode:
         self._sum_round: tuple[Round, Digest | None] = (0, None)
         self._opened: dict[int, tuple[FinishedUpdate, NodeName]] = {}
         self._handles = 0
-        self._training = False
+        self.training = SimulatedTraining(self, self._world)
+        self.core.participant.hours_changed(self._world.closed(self.name, now), now)
         self._world.note(f"{self.name} starts in term {disk.consensus.state.term}")
-        self._later(0.0, self._tick)
+        self.later(0.0, self._tick)
 
     def crash(self) -> None:
         """Lose everything but the disk."""
@@ -108,7 +112,7 @@ class SimulatedNode:
         self._life += 1
         self._world.note(f"{self.name} crashes")
 
-    def _later(self, delay_s: float, event: Callable[[], None]) -> None:
+    def later(self, delay_s: float, event: Callable[[], None]) -> None:
         """Do something later, unless this life has ended by then."""
         life = self._life
 
@@ -124,7 +128,7 @@ class SimulatedNode:
         except CrashError:
             self.crash()
 
-    def _write(self) -> None:
+    def write(self) -> None:
         """A durable write is about to happen, or has just happened: both are moments to die at."""
         if self.crash_at_write:
             self.crash_at_write -= 1
@@ -136,11 +140,12 @@ class SimulatedNode:
         if now >= self.raft.next_deadline:
             self.raft.tick(now)
         self._drain()
-        self._do(self.core.aggregator.live_changed(self.live(), now))
-        self._do(self.core.tick(now))
+        self.do(self.core.participant.hours_changed(self._world.closed(self.name, now), now))
+        self.do(self.core.aggregator.live_changed(self.live(), now))
+        self.do(self.core.tick(now))
         for peer in self.peers():
             self.send(peer, lambda node: node._hear(self.name))
-        self._later(0.05, self._tick)
+        self.later(0.05, self._tick)
 
     def live(self) -> frozenset[NodeName]:
         """Return the peers that were heard of late."""
@@ -164,12 +169,13 @@ class SimulatedNode:
         for change in ready.role_changes:
             if (change.term, change.leader) != (self.core.term, self.core.leader):
                 self._announcement = None
-            self._do(self.core.role_changed(change.role, change.term, change.leader, self._world.now))
+            self.do(self.core.role_changed(change.role, change.term, change.leader, self._world.now))
             if not self.core.is_leading:
                 self._leader_key = None
         if ready.restored is not None:
-            self._do(self.core.restore(ready.restored.state, self._world.now))
-        self._do(self.core.entries_committed(ready.committed, self._world.now))
+            self.do(self.core.restore(ready.restored.state, self._world.now))
+        self.do(self.core.entries_committed(ready.committed, self._world.now))
+        self.training.lineage_is_at(self.core.lineage.head)
         if ready.fetch is not None:
             self.send(ready.fetch.leader, lambda node: node._take_snapshot_wanted(self.name))
         self._compact()
@@ -190,10 +196,10 @@ class SimulatedNode:
         self._drain()
 
     def _save(self, ready: Ready) -> None:
-        self._write()
+        self.write()
         for step in self.disk.consensus.steps(ready):
             step()
-            self._write()
+            self.write()
 
     def _step(self, sender: NodeName, message: Message) -> None:
         self.raft.step(sender, message, self._world.now)
@@ -214,7 +220,7 @@ class SimulatedNode:
     def _broadcast(self, handle: "Callable[[SimulatedNode], None]") -> None:
         for peer in self.peers():
             self.send(peer, handle)
-        self._later(0.0, lambda: handle(self))
+        self.later(0.0, lambda: handle(self))
 
     def _said(self, statement: LeaderStatement, *, with_body: bool) -> None:
         if isinstance(statement, Announcement) and (statement.term, statement.leader) == (
@@ -222,13 +228,13 @@ class SimulatedNode:
             self.core.leader,
         ):
             self._announcement = statement
-        self._do(self.core.leader_said(statement, self._world.now, with_body=with_body))
+        self.do(self.core.leader_said(statement, self._world.now, with_body=with_body))
 
     def _store_model(self, digest: Digest) -> None:
-        self._write()
+        self.write()
         self.disk.models.add(digest)
-        self._write()
-        self._do(self.core.model_stored(digest, self._world.now))
+        self.write()
+        self.do(self.core.model_stored(digest, self._world.now))
 
     def is_for_leader(self, sealed: Sealed) -> bool:
         """Tell whether an update is sealed to the key that the present leader announced."""
@@ -254,7 +260,7 @@ class SimulatedNode:
             100,
             "" if is_good else "its token is not of this round",
         )
-        self._do(self.core.aggregator.opened_update(update, self._world.now))
+        self.do(self.core.aggregator.opened_update(update, self._world.now))
 
     def _take_request(self, key_id: bytes, digest: Digest, sender: NodeName) -> None:
         if key_id == self._leader_key and digest in self.disk.models:
@@ -262,7 +268,7 @@ class SimulatedNode:
 
     def _send_or_self(self, to: NodeName, handle: "Callable[[SimulatedNode], None]") -> None:
         if to == self.name:
-            self._later(0.0, lambda: handle(self))
+            self.later(0.0, lambda: handle(self))
         else:
             self.send(to, handle)
 
@@ -273,30 +279,33 @@ class SimulatedNode:
     def _take_plain(self, sender: NodeName, message: Stored | Participation | Finished | TokenWanted) -> None:
         aggregator, now = self.core.aggregator, self._world.now
         if isinstance(message, Stored):
-            self._do(aggregator.stored(sender, message, now))
+            self.do(aggregator.stored(sender, message, now))
         elif isinstance(message, Finished):
-            self._do(aggregator.finished(sender, message, now))
+            self.do(aggregator.finished(sender, message, now))
         elif isinstance(message, TokenWanted):
-            self._do(aggregator.token_wanted(sender, message, now))
+            self.do(aggregator.token_wanted(sender, message, now))
         else:
-            self._do(aggregator.participation(sender, message, now))
+            self.do(aggregator.participation(sender, message, now))
 
     def _round_begun(self, term: int, round_: Round) -> None:
         self._token_key = self._world.random.randbytes(32) + f"{term} {round_}".encode()
         self._signed = {}
-        self._do(self.core.aggregator.round_begun(term, round_, self._token_key, self._world.now))
+        self.do(self.core.aggregator.round_begun(term, round_, self._token_key, self._world.now))
 
     def _take_token(self, token_key: bytes) -> None:
-        self._do(self.core.participant.token_received(token_key, self._world.now))
+        self.do(self.core.participant.token_received(token_key, self._world.now))
 
     def _take_receipt(self, update_id: bytes, key_id: bytes, accepted: bool, reason: str) -> None:
         self._has_round_key = True
+        if not accepted:
+            self.refusals.append(reason)
         now = self._world.now
-        self._do(self.core.participant.received(update_id, key_id, now, accepted=accepted, reason=reason))
+        self.do(self.core.participant.received(update_id, key_id, now, accepted=accepted, reason=reason))
 
     # --- what the core asks for --------------------------------------------------------------------------------------
 
-    def _do(self, actions: Sequence[do.Action]) -> None:
+    def do(self, actions: Sequence[do.Action]) -> None:
+        """Carry out what follows from an event."""
         for action in actions:
             self._carry_out(action)
 
@@ -314,15 +323,15 @@ class SimulatedNode:
                 if to is None:
                     self._said(statement, with_body=False)
             case do.MakeLeaderKey(term):
-                self._later(0.05, lambda: self._key_made(term))
+                self.later(0.05, lambda: self._key_made(term))
             case do.CreateInitialModel(term):
-                self._later(0.05, lambda: self._aggregated(term, 0, Made(0, None, (), ())))
+                self.later(0.05, lambda: self._aggregated(term, 0, Made(0, None, (), ())))
             case do.ObtainModel(digest, peer):
                 self.send(peer, lambda node: node._take_wanted(digest, self.name))
             case do.StartCollecting(term, round_, _):
                 head = core.lineage.head
                 self._sum, self._sum_round = [], (round_, None if head is None else head.digest)
-                self._later(0.02, lambda: self._round_begun(term, round_))
+                self.later(0.02, lambda: self._round_begun(term, round_))
             case do.SignToken(member, blinded):
                 # A blind signature sees no token; what is signed here is as good as one, for one member and round.
                 if self._signed.setdefault(member, blinded.rstrip(b".")) == blinded.rstrip(b"."):
@@ -338,15 +347,15 @@ class SimulatedNode:
             case do.Aggregate(term, round_):
                 ids, authors = tuple(update_id for update_id, _ in self._sum), tuple(name for _, name in self._sum)
                 made = Made(round_, self._sum_round[1], ids, authors)
-                self._later(world.random.uniform(0.01, 0.2), lambda: self._aggregated(term, round_, made))
+                self.later(world.random.uniform(0.01, 0.2), lambda: self._aggregated(term, round_, made))
             case do.Propose(model):
                 if self.raft.propose(msgspec.msgpack.encode(model), world.now) is None:
-                    self._do(core.aggregator.proposal_refused(world.now))
+                    self.do(core.aggregator.proposal_refused(world.now))
             case do.HandOver():
                 if not self.raft.resign(world.now):
-                    self._do(core.hand_over_declined(world.now))
+                    self.do(core.hand_over_declined(world.now))
             case do.RemoveModels(digests):
-                self._later(0.01, lambda: self.disk.models.difference_update(digests))
+                self.later(0.01, lambda: self.disk.models.difference_update(digests))
             case _:
                 self._carry_out_participant(action)
 
@@ -354,14 +363,12 @@ class SimulatedNode:
         announcement = self._announcement
         match action:
             case do.Train(round_, base):
-                self._training = True
                 self.trained.append((round_, base))
-                duration_s = self._world.training_s(self._world.random, self.name)
-                self._later(duration_s, lambda: self._finish_training(round_, base))
+                self.training.begin(round_, base)
             case do.StopTraining():
-                if self._training:
-                    self._training = False
-                    self._later(0.01, self._stopped)
+                self.training.end(keeps=False)
+            case do.PauseTraining():
+                self.training.end(keeps=True)
             case do.AskToken(leader, term, round_, token_key):
                 blinded = self.disk.seed + token_key
                 wanted = TokenWanted(term, round_, blinded.ljust(256, b"."))
@@ -371,15 +378,16 @@ class SimulatedNode:
                 if kept is not None and kept.update_id == update_id:
                     token = self.disk.seed + token_key
                     sealed = Sealed(self._world.random.randbytes(16), announcement.key_id, token, kept, self.name)
-                    self._later(self._world.random.uniform(0.0, within_s), lambda: self.outbound.send_update(sealed))
+                    self.later(self._world.random.uniform(0.0, within_s), lambda: self.outbound.send_update(sealed))
             case do.Fetch(digest) if announcement is not None:
+                self.asked_for.append(digest)
                 key = announcement.key_id
                 self._broadcast(lambda node: node._take_request(key, digest, self.name))
             case do.StoreCandidate(digest):
                 if self._has_round_key and self._world.random.random() < 0.9:
-                    self._later(0.02, lambda: self._store_model(digest))
+                    self.later(0.02, lambda: self._store_model(digest))
                 else:
-                    self._later(0.02, lambda: self._unreadable(digest))
+                    self.later(0.02, lambda: self._unreadable(digest))
             case do.Tell(to, message):
                 self._send_or_self(to, lambda node: node._take_plain(self.name, message))
             case do.Forget(update_id):
@@ -387,37 +395,22 @@ class SimulatedNode:
                     self.disk.kept = None
 
     def _unreadable(self, digest: Digest) -> None:
-        self._do(self.core.participant.candidate_unreadable(digest, self._world.now))
-
-    def _stopped(self) -> None:
-        self._do(self.core.participant.training_stopped(self._world.now))
-
-    def _finish_training(self, round_: Round, base: Digest) -> None:
-        if not self._training:
-            return
-        self._training = False
-        if self._world.random.random() < 1 / 20:
-            self._do(self.core.participant.training_failed("the dice said so", self._world.now))
-            return
-        self._write()
-        self.disk.kept = FinishedUpdate(self._world.random.randbytes(16), round_, base)
-        self._write()
-        self._do(self.core.participant.trained(self.disk.kept, self._world.now))
+        self.do(self.core.participant.candidate_unreadable(digest, self._world.now))
 
     def _key_made(self, term: int) -> None:
         if self.core.is_leading and term == self.core.term:
             self._leader_key = self._world.random.randbytes(32)
-            self._do(self.core.aggregator.key_ready(term, self._leader_key, b"k" * 300, self._world.now))
+            self.do(self.core.aggregator.key_ready(term, self._leader_key, b"k" * 300, self._world.now))
 
     def _aggregated(self, term: int, round_: Round, made: Made) -> None:
         digest = digest_of(f"{term} {made}".encode())
         self._made[digest] = made
         self._store_model(digest)
-        self._do(self.core.aggregator.aggregated(term, round_, digest, self._world.now))
-        self._later(0.02, lambda: self._evaluated(term, round_))
+        self.do(self.core.aggregator.aggregated(term, round_, digest, self._world.now))
+        self.later(0.02, lambda: self._evaluated(term, round_))
 
     def _evaluated(self, term: int, round_: Round) -> None:
-        self._do(self.core.aggregator.evaluated(term, round_, Metrics(0.5, 1.0, 10), self._world.now))
+        self.do(self.core.aggregator.evaluated(term, round_, Metrics(0.5, 1.0, 10), self._world.now))
 
     @property
     def leads(self) -> bool:

@@ -86,7 +86,7 @@ class Cluster:
         if len(node.trained) < 2:
             return
         kept, latest = node.disk.kept, node.trained[-1]
-        if kept is not None and node._training:
+        if kept is not None and node.training.under_way:
             assert (kept.round, kept.base) != latest, f"invariant 5: {node.name} trains again what it had finished"
 
     def check_models_survive(self) -> None:
