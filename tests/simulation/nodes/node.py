@@ -140,9 +140,9 @@ class SimulatedNode:
         if now >= self.raft.next_deadline:
             self.raft.tick(now)
         self._drain()
-        self.do(self.core.participant.hours_changed(self._world.closed(self.name, now), now))
-        self.do(self.core.aggregator.live_changed(self.live(), now))
-        self.do(self.core.tick(now))
+        self.perform(self.core.participant.hours_changed(self._world.closed(self.name, now), now))
+        self.perform(self.core.aggregator.live_changed(self.live(), now))
+        self.perform(self.core.tick(now))
         for peer in self.peers():
             self.send(peer, lambda node: node._hear(self.name))
         self.later(0.05, self._tick)
@@ -169,12 +169,12 @@ class SimulatedNode:
         for change in ready.role_changes:
             if (change.term, change.leader) != (self.core.term, self.core.leader):
                 self._announcement = None
-            self.do(self.core.role_changed(change.role, change.term, change.leader, self._world.now))
+            self.perform(self.core.role_changed(change.role, change.term, change.leader, self._world.now))
             if not self.core.is_leading:
                 self._leader_key = None
         if ready.restored is not None:
-            self.do(self.core.restore(ready.restored.state, self._world.now))
-        self.do(self.core.entries_committed(ready.committed, self._world.now))
+            self.perform(self.core.restore(ready.restored.state, self._world.now))
+        self.perform(self.core.entries_committed(ready.committed, self._world.now))
         self.training.lineage_is_at(self.core.lineage.head)
         if ready.fetch is not None:
             self.send(ready.fetch.leader, lambda node: node._take_snapshot_wanted(self.name))
@@ -228,13 +228,13 @@ class SimulatedNode:
             self.core.leader,
         ):
             self._announcement = statement
-        self.do(self.core.leader_said(statement, self._world.now, with_body=with_body))
+        self.perform(self.core.leader_said(statement, self._world.now, with_body=with_body))
 
     def _store_model(self, digest: Digest) -> None:
         self.write()
         self.disk.models.add(digest)
         self.write()
-        self.do(self.core.model_stored(digest, self._world.now))
+        self.perform(self.core.model_stored(digest, self._world.now))
 
     def is_for_leader(self, sealed: Sealed) -> bool:
         """Tell whether an update is sealed to the key that the present leader announced."""
@@ -260,7 +260,7 @@ class SimulatedNode:
             100,
             "" if is_good else "its token is not of this round",
         )
-        self.do(self.core.aggregator.opened_update(update, self._world.now))
+        self.perform(self.core.aggregator.opened_update(update, self._world.now))
 
     def _take_request(self, key_id: bytes, digest: Digest, sender: NodeName) -> None:
         if key_id == self._leader_key and digest in self.disk.models:
@@ -279,32 +279,32 @@ class SimulatedNode:
     def _take_plain(self, sender: NodeName, message: Stored | Participation | Finished | TokenWanted) -> None:
         aggregator, now = self.core.aggregator, self._world.now
         if isinstance(message, Stored):
-            self.do(aggregator.stored(sender, message, now))
+            self.perform(aggregator.stored(sender, message, now))
         elif isinstance(message, Finished):
-            self.do(aggregator.finished(sender, message, now))
+            self.perform(aggregator.finished(sender, message, now))
         elif isinstance(message, TokenWanted):
-            self.do(aggregator.token_wanted(sender, message, now))
+            self.perform(aggregator.token_wanted(sender, message, now))
         else:
-            self.do(aggregator.participation(sender, message, now))
+            self.perform(aggregator.participation(sender, message, now))
 
     def _round_begun(self, term: int, round_: Round) -> None:
         self._token_key = self._world.random.randbytes(32) + f"{term} {round_}".encode()
         self._signed = {}
-        self.do(self.core.aggregator.round_begun(term, round_, self._token_key, self._world.now))
+        self.perform(self.core.aggregator.round_begun(term, round_, self._token_key, self._world.now))
 
     def _take_token(self, token_key: bytes) -> None:
-        self.do(self.core.participant.token_received(token_key, self._world.now))
+        self.perform(self.core.participant.token_received(token_key, self._world.now))
 
     def _take_receipt(self, update_id: bytes, key_id: bytes, accepted: bool, reason: str) -> None:
         self._has_round_key = True
         if not accepted:
             self.refusals.append(reason)
         now = self._world.now
-        self.do(self.core.participant.received(update_id, key_id, now, accepted=accepted, reason=reason))
+        self.perform(self.core.participant.received(update_id, key_id, now, accepted=accepted, reason=reason))
 
     # --- what the core asks for --------------------------------------------------------------------------------------
 
-    def do(self, actions: Sequence[do.Action]) -> None:
+    def perform(self, actions: Sequence[do.Action]) -> None:
         """Carry out what follows from an event."""
         for action in actions:
             self._carry_out(action)
@@ -350,10 +350,10 @@ class SimulatedNode:
                 self.later(world.random.uniform(0.01, 0.2), lambda: self._aggregated(term, round_, made))
             case do.Propose(model):
                 if self.raft.propose(msgspec.msgpack.encode(model), world.now) is None:
-                    self.do(core.aggregator.proposal_refused(world.now))
+                    self.perform(core.aggregator.proposal_refused(world.now))
             case do.HandOver():
                 if not self.raft.resign(world.now):
-                    self.do(core.hand_over_declined(world.now))
+                    self.perform(core.hand_over_declined(world.now))
             case do.RemoveModels(digests):
                 self.later(0.01, lambda: self.disk.models.difference_update(digests))
             case _:
@@ -395,22 +395,22 @@ class SimulatedNode:
                     self.disk.kept = None
 
     def _unreadable(self, digest: Digest) -> None:
-        self.do(self.core.participant.candidate_unreadable(digest, self._world.now))
+        self.perform(self.core.participant.candidate_unreadable(digest, self._world.now))
 
     def _key_made(self, term: int) -> None:
         if self.core.is_leading and term == self.core.term:
             self._leader_key = self._world.random.randbytes(32)
-            self.do(self.core.aggregator.key_ready(term, self._leader_key, b"k" * 300, self._world.now))
+            self.perform(self.core.aggregator.key_ready(term, self._leader_key, b"k" * 300, self._world.now))
 
     def _aggregated(self, term: int, round_: Round, made: Made) -> None:
         digest = digest_of(f"{term} {made}".encode())
         self._made[digest] = made
         self._store_model(digest)
-        self.do(self.core.aggregator.aggregated(term, round_, digest, self._world.now))
+        self.perform(self.core.aggregator.aggregated(term, round_, digest, self._world.now))
         self.later(0.02, lambda: self._evaluated(term, round_))
 
     def _evaluated(self, term: int, round_: Round) -> None:
-        self.do(self.core.aggregator.evaluated(term, round_, Metrics(0.5, 1.0, 10), self._world.now))
+        self.perform(self.core.aggregator.evaluated(term, round_, Metrics(0.5, 1.0, 10), self._world.now))
 
     @property
     def leads(self) -> bool:

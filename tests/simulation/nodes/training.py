@@ -60,7 +60,7 @@ class SimulatedTraining:
                 self._keep(Checkpoint(training.round, training.base, left_s))
             else:
                 self._node.disk.checkpoint = None
-            self._node.do(self._node.core.participant.training_stopped(self._world.now))
+            self._node.perform(self._node.core.participant.training_stopped(self._world.now))
 
         self._node.later(STOPS_WITHIN_S, stopped)
 
@@ -79,10 +79,10 @@ class SimulatedTraining:
         self.under_way = None
         participant, disk = self._node.core.participant, self._node.disk
         if self._world.random.random() < 1 / 20:
-            self._node.do(participant.training_failed("the dice said so", self._world.now))
+            self._node.perform(participant.training_failed("the dice said so", self._world.now))
             return
         self._node.write()
         disk.kept = FinishedUpdate(self._world.random.randbytes(16), training.round, training.base)
         self._node.write()
         disk.checkpoint = None
-        self._node.do(participant.trained(disk.kept, self._world.now))
+        self._node.perform(participant.trained(disk.kept, self._world.now))
