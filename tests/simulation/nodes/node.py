@@ -52,6 +52,7 @@ class SimulatedNode:
         self.trained: list[tuple[Round, Digest]] = []
         self.asked_for: list[Digest] = []
         self.refusals: list[str] = []
+        self.snapshots = 0
         self.crash_at_write = 0
         self._world = world
         self._nodes = peers
@@ -192,6 +193,7 @@ class SimulatedNode:
             self.send(sender, lambda node: node._install(self.name, snapshot))
 
     def _install(self, sender: NodeName, snapshot: Snapshot) -> None:
+        self.snapshots += 1
         self.raft.install(sender, snapshot, self._world.now)
         self._drain()
 

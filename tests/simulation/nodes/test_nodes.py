@@ -7,10 +7,9 @@ import os
 
 import pytest
 
-from appliance.words.ids import Digest, NodeName
-from appliance.words.models import GlobalModel
-from tests.simulation.nodes.facts import Made
-from tests.simulation.nodes.node import SimulatedNode
+from appliance.rounds.training import Closed
+from appliance.words.ids import Monotonic, NodeName
+from tests.simulation.nodes.cluster import Cluster
 from tests.simulation.nodes.world import Faults, World
 
 SEEDS = range(int(os.environ.get("P2PFL_SEEDS", "40")))
@@ -19,81 +18,6 @@ if "P2PFL_SEED" in os.environ:
 
 TROUBLE_S = 60.0
 CALM_S = 90.0
-STEP_DOWN_WITHIN_S = 1.5
-
-
-class Cluster:
-    """Nodes in one world, watched: every invariant is checked after every event."""
-
-    def __init__(self, seed: int, size: int) -> None:
-        names: list[NodeName] = [f"node{index}" for index in range(size)]
-        self.world = World(seed, names, Faults(loss=0.05, duplication=0.05, delay_s=(0.001, 0.03)))
-        self.made: dict[Digest, Made] = {}
-        self.nodes: dict[NodeName, SimulatedNode] = {}
-        for name in names:
-            self.nodes[name] = SimulatedNode(name, self.world, self.nodes, self.made)
-        self.majority = size // 2 + 1
-        self.leaders: dict[int, NodeName] = {}
-        self.lineage: list[GlobalModel] = []
-        for node in self.nodes.values():
-            node.start()
-
-    def run(self, seconds: float) -> None:
-        """Advance virtual time, checking after each event."""
-        end = self.world.now + seconds
-        while self.world.now < end:
-            self.world.step()
-            self.check()
-
-    def check(self) -> None:
-        """Check every invariant that can be seen from outside."""
-        for node in self.nodes.values():
-            if node.alive:
-                self._check_leader(node)
-                self._check_lineage(node)
-                self._check_kept(node)
-
-    def _check_leader(self, node: SimulatedNode) -> None:
-        if not node.leads:
-            return
-        first = self.leaders.setdefault(node.raft.term, node.name)
-        assert first == node.name, f"invariant 1: {first} and {node.name} both lead term {node.raft.term}"
-        since = self.world.cut_off_since.get(node.name)
-        if since is not None and self.world.now - since > STEP_DOWN_WITHIN_S:
-            raise AssertionError(f"invariant 6: {node.name} still leads, {self.world.now - since:.1f} s after the cut")
-
-    def _check_lineage(self, node: SimulatedNode) -> None:
-        models = node.core.lineage.models
-        for model in models[len(self.lineage) :]:
-            self._check_commit(model)
-            self.lineage.append(model)
-        known = self.lineage[: len(models)]
-        assert list(models) == known, f"invariant 2: the lineage of {node.name} is another one"
-
-    def _check_commit(self, model: GlobalModel) -> None:
-        """A model is seen as committed for the first time."""
-        self.world.note(f"round {model.round} is committed: {model.digest[7:15]}, {model.updates} updates")
-        assert model.round not in {known.round for known in self.lineage}, "invariant 2: two models for one round"
-        holders = [node.name for node in self.nodes.values() if model.digest in node.disk.models]
-        assert len(holders) >= self.majority, f"invariant 3: only {holders} hold what is committed"
-        made = self.made[model.digest]
-        assert len(set(made.update_ids)) == len(made.update_ids) == model.updates, "invariant 4: counted twice"
-        assert len(set(made.authors)) == model.updates, "invariant 4: two updates of one member count"
-        assert (made.round, made.base) == (model.round, model.base), "invariant 4: counted for another round or base"
-        assert model.round == 0 or model.updates >= self.majority, "a round closed below its quorum"
-
-    def _check_kept(self, node: SimulatedNode) -> None:
-        if len(node.trained) < 2:
-            return
-        kept, latest = node.disk.kept, node.trained[-1]
-        if kept is not None and node.training.under_way:
-            assert (kept.round, kept.base) != latest, f"invariant 5: {node.name} trains again what it had finished"
-
-    def check_models_survive(self) -> None:
-        """The newest committed model is on a majority of disks, so that no minority's loss can lose it."""
-        digest = self.lineage[-1].digest
-        holders = [node.name for node in self.nodes.values() if digest in node.disk.models]
-        assert len(holders) >= self.majority, f"invariant 3: only {holders} still hold the head"
 
 
 def trouble(cluster: Cluster) -> None:
@@ -124,20 +48,20 @@ def mischief(cluster: Cluster) -> None:
     elif what == 5:
         world.heal()
     else:
-        restart_all(cluster)
+        cluster.restart_all()
 
 
-def restart_all(cluster: Cluster) -> None:
-    """Start every node that is down."""
-    for node in cluster.nodes.values():
-        if not node.alive:
-            node.crash_at_write = 0
-            node.start()
+def every_other_5_s(node: NodeName, now: Monotonic) -> Closed | None:
+    """The training hours of one of the nodes; the others have none."""
+    ends = Monotonic(now - now % 10.0 + 10.0)
+    return Closed("later", ends) if node == "node1" and now % 10.0 >= 5.0 else None
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_invariants_hold_and_rounds_go_on(seed: int) -> None:
-    cluster = Cluster(seed, size=5 if seed % 4 else 3)
+    names = [f"node{index}" for index in range(5 if seed % 4 else 3)]
+    world = World(seed, names, Faults(loss=0.05, duplication=0.05, delay_s=(0.001, 0.03)), closed=every_other_5_s)
+    cluster = Cluster(world)
     try:
         trouble(cluster)
         cluster.run(TROUBLE_S)
@@ -145,7 +69,7 @@ def test_invariants_hold_and_rounds_go_on(seed: int) -> None:
         cluster.world.faults = Faults()
         for node in cluster.nodes.values():
             node.crash_at_write = 0
-        restart_all(cluster)
+        cluster.restart_all()
         before = len(cluster.lineage)
         cluster.run(CALM_S)
         assert len(cluster.lineage) >= before + 5, f"only {len(cluster.lineage) - before} rounds after the trouble"
