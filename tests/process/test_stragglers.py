@@ -14,7 +14,7 @@ from tests.process.waiting import until
 
 ALL_OF_THREE = Rounds(quorum=3, interval_s=0.2, deadline_s=600.0)
 """A round that waits for everybody, so that a node that is killed finds it open when it comes back."""
-LONG = 150
+LONG = 100
 """Epochs: some seconds, on a busy machine half a minute."""
 RESUMED = "goes on from its checkpoint"
 

@@ -103,7 +103,7 @@ def test_rounds_do_not_wait_for_a_node_outside_its_hours() -> None:
         for hours in (always_open, in_windows)
     )
     for cluster in (open_, closed):
-        cluster.run(150.0)
+        cluster.run(90.0)
     assert len(closed.lineage) > 0.8 * len(open_.lineage)
     took_part = [SLOW in names for names in authors(closed)]
     assert 0.2 < sum(took_part) / len(took_part) < 0.5, "a third of the time"
