@@ -5,5 +5,6 @@ from tests.mutations.members import MEMBERS
 from tests.mutations.replication import REPLICATION
 from tests.mutations.secrecy import SECRECY
 from tests.mutations.shells import SHELLS
+from tests.mutations.stragglers import STRAGGLERS
 
-MUTATIONS = (*ELECTIONS, *REPLICATION, *MEMBERS, *SHELLS, *SECRECY)
+MUTATIONS = (*ELECTIONS, *REPLICATION, *MEMBERS, *SHELLS, *SECRECY, *STRAGGLERS)
