@@ -19,7 +19,7 @@ from appliance.storage.models import Absent, KeptUpdate, ModelStore, UpdateStore
 from appliance.tokens.token import Token
 from appliance.tokens.wallet import Wallet
 from appliance.training.checkpoint import TrainingState
-from appliance.training.trainer import Trainer
+from appliance.training.trainer import Trained, Trainer
 from appliance.words.errors import ApplianceError, RemoteError
 from appliance.words.ids import Digest, Round, Term, digest_of
 from appliance.words.messages import (
@@ -150,25 +150,8 @@ class ParticipantWork:
         content = self._models.get(base)
         if isinstance(content, Absent):
             raise ApplianceError(f"the base model is not here: {content.reason}")
-        settings = self._training  # another thread may set others meanwhile
-        self._trainer.set_settings(settings)
-        training = TrainingId(round_, base, self._trainer.origin)
-        resume = self._checkpoints.find(training, tell) if settings.checkpoint_s else None
-        if resume is not None:
-            log.info("training for round %d goes on from its checkpoint", round_, extra={"round": round_})
-        self._checkpoints.schedule(settings.checkpoint_s)
-        trained = self._trainer.train(
-            content,
-            round=round_,
-            stop=self._stop,
-            progress=self._note_progress,
-            limit=JUDGED_SAMPLES,
-            resume=resume,
-            checkpoint=functools.partial(self._after_batch, training, settings.checkpoint_s, tell),
-        )
+        trained = self._train(content, round_, base, tell)
         if trained is None:
-            if self._is_over:
-                self._checkpoints.drop(round_, tell)
             return None
         record = KeptUpdate(
             update_id=self._random(16),
@@ -183,6 +166,31 @@ class ParticipantWork:
         self._checkpoints.drop(round_, tell)
         self.latest = record.round, record.samples, record.metrics
         return FinishedUpdate(record.update_id, record.round, record.base)
+
+    def _train(self, base_model: bytes, round_: Round, base: Digest, tell: Tell) -> Trained | None:
+        settings = self._training  # another thread may set others meanwhile
+        self._trainer.set_settings(settings)
+        training = TrainingId(round_, base, self._trainer.origin)
+        resume = self._checkpoints.find(training, tell) if settings.checkpoint_s else None
+        if resume is not None:
+            log.info("training for round %d goes on from its checkpoint", round_, extra={"round": round_})
+        self._checkpoints.schedule(settings.checkpoint_s)
+        try:
+            trained = self._trainer.train(
+                base_model,
+                round=round_,
+                stop=self._stop,
+                progress=self._note_progress,
+                limit=JUDGED_SAMPLES,
+                resume=resume,
+                checkpoint=functools.partial(self._after_batch, training, settings.checkpoint_s, tell),
+            )
+        except ApplianceError:
+            self._checkpoints.drop(round_, tell)  # it is tried again, and must not fail by the same state for ever
+            raise
+        if trained is None and self._is_over:
+            self._checkpoints.drop(round_, tell)
+        return trained
 
     def may_train(self) -> None:
         """Clear an earlier stop: what is submitted from now on is meant."""

@@ -11,12 +11,12 @@ from appliance.envelopes.pool import KeyPool
 from appliance.node.checkpoints import Checkpoints
 from appliance.node.outlets import ignore
 from appliance.node.participant_work import ParticipantWork
-from appliance.storage.checkpoints import CheckpointStore
+from appliance.storage.checkpoints import Checkpoint, CheckpointStore
 from appliance.storage.models import Absent, KeptUpdate, ModelStore, UpdateStore
 from appliance.tokens.wallet import Wallet
 from appliance.training import datasets
 from appliance.training.trainer import Trainer
-from appliance.words.errors import StateError
+from appliance.words.errors import ApplianceError, StateError
 from appliance.words.ids import Monotonic
 from appliance.words.settings import Data, Training
 
@@ -203,6 +203,20 @@ def test_a_damaged_checkpoint_is_said_and_training_begins_anew(
     assert again.train()
     assert again.progress[0] < 2 / BATCHES
     assert again.weights == uninterrupted
+
+
+def test_a_checkpoint_that_can_not_be_used_is_tried_once(tmp_path: Path, keys: KeyPool, uninterrupted: bytes) -> None:
+    """Whole, and of this training by all that it says: another version of the program put other tensors in it."""
+    node = Node(tmp_path, keys)
+    assert not node.train(after=11, do=node.work.pause)
+    found = node.store.get()
+    assert isinstance(found, Checkpoint)
+    node.store.put(Checkpoint(found.header, b"of another version"))
+    with pytest.raises(ApplianceError):
+        node.train()
+    assert node.checkpoint is None
+    assert node.train()
+    assert node.weights == uninterrupted
 
 
 def test_a_full_disk_is_told_and_training_goes_on(tmp_path: Path, keys: KeyPool, uninterrupted: bytes) -> None:
