@@ -331,6 +331,7 @@ TARGETS: dict[str, Target] = {
     "certificate": certificate,
     "configuration": configuration,
     "tokens": tokens,
+    "checkpoint": functools.partial(inner.checkpoint, scratch=Path(_SCRATCH.name)),
     "kept_update": functools.partial(inner.kept_update, scratch=Path(_SCRATCH.name)),
     "lineage": inner.lineage,
     "shard": functools.partial(inner.shard, scratch=Path(_SCRATCH.name)),
