@@ -45,16 +45,19 @@ from appliance.aggregation.tensors import serialise
 from appliance.envelopes.format import parse_header
 from appliance.envelopes.pool import KeyPool
 from appliance.node.aggregator_work import AggregatorWork
+from appliance.node.checkpoints import Checkpoints
 from appliance.node.encoder import Encoder
 from appliance.node.participant_work import OpenedReceipt, ParticipantWork
 from appliance.rounds.collected import OpenedUpdate
+from appliance.storage.checkpoints import CheckpointStore
 from appliance.storage.models import KeptUpdate, ModelStore, ResidualStore, UpdateStore
 from appliance.tokens.wallet import Wallet
 from appliance.training.trainer import Trainer
+from appliance.words.clock import system_clock
 from appliance.words.ids import Digest
 from appliance.words.messages import Announcement
 from appliance.words.models import Metrics, ModelLayout, TensorLayout
-from appliance.words.settings import Aggregation
+from appliance.words.settings import Aggregation, Training
 from bench import alone
 
 PHASES = ("arrive", "open", "count", "answer", "aggregate", "seal", "store")
@@ -226,6 +229,8 @@ def _be_members(leader: Connection, folder: Path, layout: ModelLayout, count: in
                 keys,
                 secrets.token_bytes,
                 encoder=Encoder(layout, models, ResidualStore(folder / "update")),
+                checkpoints=Checkpoints(CheckpointStore(folder / "training"), system_clock),
+                training=Training(),
                 wallet=Wallet(secrets.token_bytes(32)),
             )
             for _ in range(count)

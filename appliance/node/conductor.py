@@ -67,6 +67,7 @@ class Conductor:
         self._outbound = outbound
         self._leading = Leading(core, shells, errands, outbound, carry_out=self._do, hear=self._on_statement)
         self._participating = Participating(core, shells, errands, outbound, carry_out=self._do)
+        self._check_hours()  # before anything else can begin a training
 
     # --- events ------------------------------------------------------------------------------------------------------
 
@@ -92,7 +93,7 @@ class Conductor:
         actions = self._core.entries_committed(entries, self._now())
         head = self._core.lineage.head
         if head is not None and head is not before:
-            self._participating.forget_candidate()
+            self._participating.lineage_went_on(head.round)
             _say_committed(head)
         self._do(actions)
 
@@ -119,7 +120,7 @@ class Conductor:
         self._do(self._core.restore(state, self._now()))
         head = self._core.lineage.head
         if head is not None:
-            self._participating.forget_candidate()
+            self._participating.lineage_went_on(head.round)
             log.info("a snapshot brings the lineage to round %d, version %d", head.round, head.version)
 
     def fetch_snapshot(self, leader: NodeName) -> None:
@@ -198,8 +199,13 @@ class Conductor:
             self._shells.mesh.broadcast(Revocations(self._shells.credentials.revoked.der))
         self._shells.keys.set_peers(self._shells.mesh.peers)
         self._shells.keys.tick(live, now)
+        self._check_hours()
         self._do(self._core.aggregator.live_changed(live, now))
         self._do(self._core.tick(now))
+
+    def _check_hours(self) -> None:
+        now = self._now()
+        self._do(self._core.participant.hours_changed(self._shells.hours.closed(now), now))
 
     def resign(self) -> None:
         """Hand over as soon as nothing is half done, if this node leads."""
@@ -251,6 +257,8 @@ class Conductor:
                 log.log(logging.getLevelNamesMapping()[action.level.upper()], "%s", action.text)
             case do.StopTraining():
                 self._shells.participant_work.stop()
+            case do.PauseTraining():
+                self._shells.participant_work.pause()
             case do.RemoveModels(digests):
                 self._shells.models.doom(digests)
                 self._errands.aside(self._shells.models.sweep, ignore)

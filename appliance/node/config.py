@@ -10,6 +10,7 @@ from typing import get_args, get_origin
 import msgspec
 
 from appliance.words.errors import ConfigurationError
+from appliance.words.hours import Hours
 from appliance.words.ids import NodeName
 from appliance.words.settings import (
     Aggregation,
@@ -240,6 +241,10 @@ def _check(config: Config, path: Path) -> None:
         refuse("data.path", "is missing; source mnist needs the folder that holds MNIST/raw")
     if data.source == "csv" and data.path is None:
         refuse("data.path", "is missing; source csv needs the file")
+    try:
+        Hours(config.training.hours)
+    except ValueError as error:
+        refuse("training.hours", str(error))
     ports = {"mesh_port": config.me.mesh_port, "operator.port": config.operator.port}
     if len(set(ports.values())) < len(ports):
         refuse("operator.port", f"is {config.operator.port}, the same as this node's mesh port")

@@ -72,9 +72,9 @@ class Errands:
         """Note what is wrong on this node: in the log once, in ``status`` until it is mended.
 
         A disk that fails is one fault whatever it was used for, and is mended when it next holds a model; but for
-        training, whose update is a file of its own.
+        training, whose update and whose checkpoint are files of their own.
         """
-        if isinstance(error, StateError) and area != "training":
+        if isinstance(error, StateError) and area not in {"training", "checkpoint"}:
             area = "state"
         expected = isinstance(error, ApplianceError)
         text = str(error) if expected else f"{type(error).__name__}: {error}"

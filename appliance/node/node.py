@@ -182,6 +182,7 @@ class Node:
         self._config = found.config
         self._core.aggregator.set_rounds(found.config.rounds)
         self._shells.participant_work.set_training(found.config.training)
+        self._shells.hours.set(found.config.training.hours)
         logging.getLogger().setLevel(found.config.logging.level.upper())
         for change in found.applied:
             log.info("reload: %s", change)

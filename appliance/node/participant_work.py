@@ -1,7 +1,10 @@
 """What the participant's thread does: trains, keeps the finished update on disk; and what it seals and opens."""
 
+import functools
+import logging
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from appliance.delivery.padding import pad, padded_length
@@ -9,12 +12,15 @@ from appliance.envelopes.format import Kind
 from appliance.envelopes.keys import PrivateKey, Suite, key_id_of, load_public, load_recipient
 from appliance.envelopes.pool import KeyPool
 from appliance.envelopes.seal import open_envelope, open_under_key, seal
+from appliance.node.checkpoints import Checkpoints, Tell
 from appliance.node.encoder import Encoder
 from appliance.rounds.participant import FinishedUpdate
+from appliance.storage.checkpoints import TrainingId
 from appliance.storage.models import Absent, KeptUpdate, ModelStore, UpdateStore
 from appliance.tokens.token import Token
 from appliance.tokens.wallet import Wallet
-from appliance.training.trainer import Trainer
+from appliance.training.checkpoint import TrainingState
+from appliance.training.trainer import Trained, Trainer
 from appliance.words.errors import ApplianceError, RemoteError
 from appliance.words.ids import Digest, Round, Term, digest_of
 from appliance.words.messages import (
@@ -35,6 +41,8 @@ from appliance.words.random import RandomBytes
 from appliance.words.settings import Training
 
 REPLY_KEYS_HELD = 32
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,7 @@ class ReplyKeys:
 
 
 class ParticipantWork:
-    """Training and sealing. ``train`` runs for long; ``stop`` ends it early from another thread."""
+    """Training and sealing. ``train`` runs for long; ``stop`` and ``pause`` end it early from another thread."""
 
     def __init__(
         self,
@@ -89,6 +97,8 @@ class ParticipantWork:
         random: RandomBytes,
         *,
         encoder: Encoder,
+        checkpoints: Checkpoints,
+        training: Training,
         wallet: Wallet,
         suite: Suite = "rsa",
     ) -> None:
@@ -98,10 +108,14 @@ class ParticipantWork:
         self._encoder = encoder
         self._keys = keys
         self._random = random
+        self._checkpoints = checkpoints
+        self._training = training
         self._wallet = wallet
         self._suite = suite
         self._token: tuple[bytes, Token] | None = None
         self._stop = threading.Event()
+        self._pause = threading.Event()
+        self._is_over = False
         self._keeping = threading.Lock()
         self.reply_keys = ReplyKeys()
         self.steps = 0
@@ -113,14 +127,22 @@ class ParticipantWork:
 
     def set_training(self, settings: Training) -> None:
         """Train by these settings from the next training on."""
-        self._trainer.set_settings(settings)
+        self._training = settings
 
     def stop(self) -> None:
-        """End the training under way."""
+        """End the training under way: its round is over."""
+        self._is_over = True
         self._stop.set()
 
-    def train(self, round_: Round, base: Digest) -> FinishedUpdate | None:
-        """Train on the base model and make the update durable; None if it was stopped.
+    def pause(self) -> None:
+        """End the training under way after a checkpoint, from which it can go on."""
+        self._pause.set()
+
+    def train(self, round_: Round, base: Digest, tell: Tell) -> FinishedUpdate | None:
+        """Train on the base model and make the update durable; None if it was stopped or paused.
+
+        Args:
+            tell: is told, in this thread, how it goes with the checkpoint.
 
         Raises:
             ApplianceError: the base is not on disk, or the update can't be kept.
@@ -129,7 +151,7 @@ class ParticipantWork:
         content = self._models.get(base)
         if isinstance(content, Absent):
             raise ApplianceError(f"the base model is not here: {content.reason}")
-        trained = self._trainer.train(content, round=round_, stop=self._stop, progress=self._note_progress)
+        trained = self._train(content, round_, base, tell)
         if trained is None:
             return None
         record = KeptUpdate(
@@ -142,13 +164,59 @@ class ParticipantWork:
         )
         with self._keeping:
             self._updates.put(record)
+        self._checkpoints.drop(round_, tell)
         self.latest = record.round, record.samples, record.metrics
         return FinishedUpdate(record.update_id, record.round, record.base)
 
+    def _train(self, base_model: bytes, round_: Round, base: Digest, tell: Tell) -> Trained | None:
+        settings = self._training  # another thread may set others meanwhile
+        self._trainer.set_settings(settings)
+        training = TrainingId(round_, base, self._trainer.origin)
+        resume = self._checkpoints.find(training, tell) if settings.checkpoint_s else None
+        if resume is not None:
+            log.info("training for round %d goes on from its checkpoint", round_, extra={"round": round_})
+        self._checkpoints.schedule(settings.checkpoint_s)
+        try:
+            trained = self._trainer.train(
+                base_model,
+                round=round_,
+                stop=self._stop,
+                progress=self._note_progress,
+                resume=resume,
+                checkpoint=functools.partial(self._after_batch, training, settings.checkpoint_s, tell),
+            )
+        except ApplianceError:
+            self._checkpoints.drop(round_, tell)  # it is tried again, and must not fail by the same state for ever
+            raise
+        if trained is None and self._is_over:
+            self._checkpoints.drop(round_, tell)
+        return trained
+
     def may_train(self) -> None:
         """Clear an earlier stop: what is submitted from now on is meant."""
+        self._is_over = False
         self._stop.clear()
+        self._pause.clear()
         self.progress = 0.0
+
+    def _after_batch(
+        self, training: TrainingId, every_s: float, tell: Tell, capture: Callable[[], TrainingState]
+    ) -> None:
+        pauses = self._pause.is_set()
+        if every_s and not self._stop.is_set() and (pauses or self._checkpoints.is_due):
+            self._checkpoints.save(training, capture(), tell)
+            # From the end of this one on: a slow disk must not take up all of training's time.
+            self._checkpoints.schedule(every_s)
+        if pauses:
+            self._stop.set()
+
+    def has_checkpoint(self, round_: Round) -> bool:
+        """Tell whether there is a checkpoint for this round, or for one before it."""
+        return self._checkpoints.has(round_)
+
+    def drop_checkpoint(self, round_: Round, tell: Tell) -> None:
+        """This round is over, and so are those before it."""
+        self._checkpoints.drop(round_, tell)
 
     def _note_progress(self, epoch: int, share: float) -> None:
         self.steps += 1

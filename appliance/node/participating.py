@@ -13,7 +13,7 @@ from appliance.node.shells import Shells
 from appliance.rounds import actions as do
 from appliance.rounds.participant import FinishedUpdate, short
 from appliance.words.errors import RemoteError, StateError
-from appliance.words.ids import Digest, Monotonic, NodeName
+from appliance.words.ids import Digest, Monotonic, NodeName, Round
 from appliance.words.messages import Announcement, Candidate, LeaderStatement, Sealed, TokenSigned
 
 log = logging.getLogger(__name__)
@@ -44,9 +44,11 @@ class Participating:
         """Another node leads, or none: what was sealed to the old key would be opened by nobody."""
         self._announcement = None
 
-    def forget_candidate(self) -> None:
-        """The lineage has gone on."""
+    def lineage_went_on(self, round_: Round) -> None:
+        """This round is committed: its candidate is of no use any more, nor is what was begun for it."""
         self._candidate_body = None
+        if self._work.has_checkpoint(round_):
+            self._errands.aside(functools.partial(self._work.drop_checkpoint, round_, self._tell_checkpoint), ignore)
 
     def heard(self, statement: LeaderStatement, body: bytes) -> None:
         """Keep what the leader of the present term says: its key, and a candidate's sealed bytes."""
@@ -150,16 +152,27 @@ class Participating:
         self._work.may_train()
         log.info("training for round %d", action.round, extra={"round": action.round})
         self._shells.participant.submit(
-            functools.partial(self._work.train, action.round, action.base),
+            functools.partial(self._work.train, action.round, action.base, self._tell_checkpoint),
             self._trained,
             functools.partial(self._training_failed, action.base),
         )
+
+    def _tell_checkpoint(self, fault: StateError | None) -> None:
+        """Called in another thread."""
+        self._shells.participant.tell(self._checkpointed, fault)
+
+    def _checkpointed(self, fault: StateError | None) -> None:
+        if fault is None:
+            self._errands.mended("checkpoint")
+        else:
+            self._errands.failed("checkpoint", fault)
 
     def _trained(self, kept: FinishedUpdate | None) -> None:
         self._errands.mended("training")
         if kept is None:
             self._carry_out(self._core.participant.training_stopped(self._now()))
         else:
+            self._errands.mended("checkpoint")  # none is needed any more
             self._carry_out(self._core.participant.trained(kept, self._now()))
 
     def _training_failed(self, base: Digest, error: Exception) -> None:

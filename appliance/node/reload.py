@@ -9,7 +9,7 @@ from appliance.node.config import Config
 LIVE: dict[str, frozenset[str]] = {
     "logging": frozenset({"level"}),
     "rounds": frozenset({"quorum", "deadline_s", "interval_s"}),
-    "training": frozenset({"learning_rate", "epochs", "batch_size", "proximal"}),
+    "training": frozenset({"learning_rate", "epochs", "batch_size", "proximal", "checkpoint_s", "hours"}),
 }
 """The keys that take effect without a restart, by section: from the next line, round and training on."""
 
@@ -54,4 +54,6 @@ def _differing(name: str, before: object, after: object) -> list[str]:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "none"
     return "the default" if value is None else str(value)

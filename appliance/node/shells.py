@@ -8,6 +8,7 @@ from appliance.node.aggregator_work import AggregatorWork
 from appliance.node.credentials import Credentials
 from appliance.node.engine import ConsensusEngine
 from appliance.node.participant_work import ParticipantWork
+from appliance.node.training_hours import TrainingHours
 from appliance.node.worker import Worker
 from appliance.pki.statements import StatementVerifier
 from appliance.storage.models import ModelStore
@@ -29,3 +30,4 @@ class Shells:
     aggregator: Worker
     aggregator_work: AggregatorWork
     clock: Clock
+    hours: TrainingHours

@@ -17,7 +17,7 @@ from appliance.words.settings import (
     Training,
 )
 
-Value = str | int | float | bool | Path | list["Value"] | dict[str, "Value"]
+Value = str | int | float | bool | Path | tuple[str, ...] | list["Value"] | dict[str, "Value"]
 
 _HEAD = """\
 # A node of p2pfl-node. Relative paths are relative to this file. Unknown keys are errors.
@@ -90,6 +90,8 @@ def _key(name: str) -> str:
 
 
 def _value(value: Value) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_value, value))}]"
     if isinstance(value, str | Path):
         escaped = "".join(
             char if char.isprintable() and char not in '"\\' else f"\\U{ord(char):08x}" for char in str(value)

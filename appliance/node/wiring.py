@@ -18,6 +18,7 @@ from appliance.envelopes.pool import KeyPool
 from appliance.mesh.mesh import Mesh
 from appliance.mesh.throttle import Throttle
 from appliance.node.aggregator_work import AggregatorWork
+from appliance.node.checkpoints import Checkpoints
 from appliance.node.conductor import Conductor
 from appliance.node.config import Config
 from appliance.node.core import NodeCore
@@ -32,11 +33,13 @@ from appliance.node.outbound import Outbound
 from appliance.node.participant_work import ParticipantWork
 from appliance.node.relay import Relay
 from appliance.node.shells import Shells
+from appliance.node.training_hours import TrainingHours
 from appliance.node.worker import Worker
 from appliance.operator_api.server import operator_api
 from appliance.pki.identity import NodeIdentity
 from appliance.pki.statements import StatementVerifier
 from appliance.rounds.participant import FinishedUpdate
+from appliance.storage.checkpoints import CheckpointStore
 from appliance.storage.lock import lock_folder
 from appliance.storage.models import Absent, ModelStore, ResidualStore, UpdateStore
 from appliance.storage.seeds import seed
@@ -132,6 +135,8 @@ async def _node(config: Config, clock: Clock, reread: Callable[[], Config]) -> A
             pool,
             secrets.token_bytes,
             encoder=Encoder(trainer.layout, models, ResidualStore(config.state / "update")),
+            checkpoints=Checkpoints(CheckpointStore(config.state / "training"), clock),
+            training=config.training,
             wallet=Wallet(seed(config.state / "tokens.seed")),
             suite=suite,
         )
@@ -169,9 +174,10 @@ async def _node(config: Config, clock: Clock, reread: Callable[[], Config]) -> A
             aggregator=aggregator,
             aggregator_work=AggregatorWork(trainer, models, pool, secrets.token_bytes, config.aggregation, suite=suite),
             clock=clock,
+            hours=TrainingHours(config.training.hours),
         )
         shells.verifier.set_revoked(credentials.revoked.serials)
-        stack.callback(participant_work.stop)
+        stack.callback(participant_work.pause)
         await stack.enter_async_context(mesh)
         await stack.enter_async_context(consensus)
         # From here to the relay's target nothing may wait: consensus begins to call back when the loop runs next.

@@ -55,6 +55,10 @@ class Worker:
         if not self._closed:
             self._jobs.put(_Job(work, done, failed))  # type: ignore[arg-type]  # the queue forgets each job's own T
 
+    def tell(self, callback: Callable[[T], object], value: T) -> None:
+        """Call back on the event loop; for work that has something to say before it is done. From any thread."""
+        self._report(callback, value)
+
     async def close(self, timeout_s: float) -> bool:
         """Drop waiting jobs and end the thread; tell whether it ended in time."""
         self._closed = True

@@ -164,7 +164,8 @@ class AskToken:
 
 @dataclass(frozen=True, slots=True)
 class Train:
-    """Train on the base model and make the finished update durable; answer with ``trained`` or ``training_failed``."""
+    """Train on the base model, from where it was left if it was begun before, and make the finished update durable;
+    answer with ``trained`` or ``training_failed``."""
 
     round: Round
     base: Digest
@@ -172,7 +173,12 @@ class Train:
 
 @dataclass(frozen=True, slots=True)
 class StopTraining:
-    """Give up the training under way: its round is over."""
+    """Give up the training under way: its round is over. Answer with ``training_stopped``."""
+
+
+@dataclass(frozen=True, slots=True)
+class PauseTraining:
+    """End the training under way so that it can go on later; answer with ``training_stopped``, or with ``trained``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,5 +247,7 @@ AggregatorAction = (
     | HandOver
     | Note
 )
-ParticipantAction = Fetch | StoreCandidate | Tell | AskToken | Train | StopTraining | Deliver | Forget | Note
+ParticipantAction = (
+    Fetch | StoreCandidate | Tell | AskToken | Train | StopTraining | PauseTraining | Deliver | Forget | Note
+)
 Action = AggregatorAction | ParticipantAction | RemoveModels

@@ -10,18 +10,16 @@ from appliance.rounds.actions import (
     Forget,
     Note,
     ParticipantAction,
-    StopTraining,
     StoreCandidate,
     Tell,
-    Train,
     Waiting,
 )
 from appliance.rounds.retry import Retry
+from appliance.rounds.training import FAILURE_RETRY_S, Closed, TrainingUnderWay
 from appliance.words.ids import Digest, Monotonic, Round, Term
 from appliance.words.messages import Announcement, Candidate, Finished, Opening, Participation, Stored
 from appliance.words.models import GlobalModel
 
-FAILURE_RETRY_S = 10.0
 ANSWER_S = 3.0
 """How long an answer of the leader is waited for at first."""
 
@@ -39,10 +37,12 @@ class Step(Enum):
     DELIVERED = "waiting for the round to close"
     REFUSED = "update refused, waiting for the next round"
     FAILED = "can't train now, waiting to try again"
+    CLOSED = "waiting for the training hours"
     EXCLUDED = "kept out of rounds"
 
 
-_UNABLE = (Step.FAILED, Step.EXCLUDED)
+_UNABLE = {Step.FAILED, Step.CLOSED, Step.EXCLUDED}
+"""Where no update can be expected before the step changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +89,7 @@ class Participant:
         self._said_unable = False
         self.excluded = ""
         """Why this node takes part in no round, ever; empty if it may."""
-        self._training: tuple[Round, Digest] | None = None
-        self._stopping = False
-        self._training_retry = Retry(first_s=FAILURE_RETRY_S, most_s=60.0)
+        self._training = TrainingUnderWay()
         self._storing_retry = Retry(first_s=FAILURE_RETRY_S, most_s=60.0)
         self._receipt: _Receipt | None = None
         self._fetch = Retry(first_s=ANSWER_S, most_s=30.0)
@@ -127,8 +125,8 @@ class Participant:
         """What this participant waits for, since when, and until when."""
         reason, until = self._step.value, None
         opening = self._opening
-        if self._step is Step.TRAINING and self._training:
-            reason = f"training for round {self._training[0]}"
+        if self._step is Step.TRAINING and self._training.what:
+            reason = f"training for round {self._training.what[0]}"
         elif self._step is Step.FETCHING and self._fetching:
             reason, until = f"waiting for model {short(self._fetching)} from the leader", self._fetch.at
         elif self._step is Step.TOKENLESS:
@@ -149,7 +147,10 @@ class Participant:
         elif self._step is Step.EXCLUDED:
             reason = f"{reason}: {self.excluded}"
         elif self._step is Step.FAILED:
-            until = max(self._training_retry.at, self._storing_retry.at)
+            until = max(self._training.retry.at, self._storing_retry.at)
+        elif self._step is Step.CLOSED and self._training.closed:
+            closed = self._training.closed
+            reason, until = f"waiting for the training hours (next: {closed.opens})", closed.until
         return Waiting(reason, self._since, until)
 
     def exclude(self, reason: str) -> None:
@@ -204,7 +205,7 @@ class Participant:
         self._storing_retry.reset()
         if self._fetching == digest:
             self._fetching = None
-            self._training_retry.reset()  # what training failed for may have been just this
+            self._training.retry.reset()  # what training failed for may have been just this
         if self._candidate is not None and self._candidate.digest == digest:
             self._answer_stored(self._candidate)
         return self._advance(now)
@@ -221,8 +222,8 @@ class Participant:
 
     def trained(self, kept: FinishedUpdate, now: Monotonic) -> list[ParticipantAction]:
         """Training finished and its update is durable."""
-        self._training = None
-        self._training_retry.reset()
+        self._training.end()
+        self._training.retry.reset()
         self._kept = kept
         if kept.round <= self._committed_round:
             self._forget(kept, None)
@@ -230,15 +231,23 @@ class Participant:
 
     def training_failed(self, reason: str, now: Monotonic) -> list[ParticipantAction]:
         """Training could not be done or its update not be kept; it is tried again after a while."""
-        self._training = None
-        self._training_retry.schedule(now)
-        wait = self._training_retry.at - now
+        self._training.end()
+        self._training.retry.schedule(now)
+        wait = self._training.retry.at - now
         self._actions.append(Note("error", f"training failed: {reason}; it is tried again in {wait:.0f} s"))
         return self._advance(now)
 
     def training_stopped(self, now: Monotonic) -> list[ParticipantAction]:
-        """Training ended early because ``StopTraining`` asked for it."""
-        self._training = None
+        """Training ended early because ``StopTraining`` or ``PauseTraining`` asked for it."""
+        self._training.end()
+        return self._advance(now)
+
+    def hours_changed(self, closed: Closed | None, now: Monotonic) -> list[ParticipantAction]:
+        """It is outside the training hours, and until when; or, with None, this node may train."""
+        if (closed is None) is not (self._training.closed is None):
+            text = "the training hours have begun" if closed is None else f"no training before {closed.opens}"
+            self._actions.append(Note("info", text))
+        self._training.closed = closed
         return self._advance(now)
 
     def received(
@@ -269,6 +278,7 @@ class Participant:
             self._forget(self._kept, model.term if model.round == self._kept.round else None)
         if self._opening is not None and self._opening.round <= model.round:
             self._opening = None
+            self._said_unable = False  # that was about this round
         if self._candidate is not None and self._candidate.round <= model.round:
             self._candidate = None
         return self._advance(now)
@@ -320,10 +330,11 @@ class Participant:
 
     def _next_step(self, now: Monotonic) -> Step:
         opening = self._opening
-        self._stop_stale_training()
+        if (order := self._training.ending(opening, self._committed_round)) is not None:
+            self._actions.append(order)
         if self.excluded:
             return Step.EXCLUDED
-        if self._training is not None:
+        if self._training.what is not None:
             return Step.TRAINING
         if self._announcement is None:
             return Step.NO_LEADER
@@ -333,24 +344,14 @@ class Participant:
             return self._deliver(self._kept, opening, now)
         return self._train(opening, now)
 
-    def _stop_stale_training(self) -> None:
-        """What is being trained can't count any more once its round is committed or another one is open."""
-        if self._training is None or self._stopping:
-            return
-        opening = self._opening
-        replaced = opening is not None and self._training != (opening.round, opening.base)
-        if self.excluded or replaced or self._training[0] <= self._committed_round:
-            self._stopping = True
-            self._actions.append(StopTraining())
-
     def _train(self, opening: Opening, now: Monotonic) -> Step:
+        if self._training.closed is not None:
+            return Step.CLOSED
         if not self._storing_retry.due(now) or opening.base not in self._stored:
             return self._obtain_base(opening, now)
-        if not self._training_retry.due(now):
+        if not self._training.retry.due(now):
             return Step.FAILED
-        self._training = (opening.round, opening.base)
-        self._stopping = False
-        self._actions.append(Train(opening.round, opening.base))
+        self._actions.append(self._training.begin(opening.round, opening.base))
         return Step.TRAINING
 
     def _obtain_base(self, opening: Opening, now: Monotonic) -> Step:

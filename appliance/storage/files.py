@@ -4,13 +4,18 @@ import contextlib
 import errno
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from appliance.words.errors import DiskFullError, StateError
 
 
-def write_atomically(path: Path, content: bytes, mode: int = 0o600, *, may_replace: bool = True) -> None:
+def write_atomically(
+    path: Path, content: bytes | Sequence[bytes | memoryview], mode: int = 0o600, *, may_replace: bool = True
+) -> None:
     """Replace ``path`` by ``content``, durably: after a crash at any moment it holds the old bytes or the new.
+
+    Content in parts is written part after part, so that large ones need not be joined in memory.
 
     The temporary file lies in the same folder, so that the replace never crosses a file system; it is gone after a
     failure. Raises StateError, also if something is there and ``may_replace`` is false.
@@ -20,7 +25,8 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o600, *, may_repla
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         try:
             os.fchmod(handle, mode)
-            write_fully(handle, content)
+            for part in (content,) if isinstance(content, bytes) else content:
+                write_fully(handle, part)
             os.fsync(handle)
         finally:
             os.close(handle)
@@ -69,11 +75,33 @@ def fsync_folder(path: Path) -> None:
         raise state_error("fsync", path, error) from error
 
 
-def write_fully(handle: int, content: bytes) -> None:
+def write_fully(handle: int, content: bytes | memoryview) -> None:
     """Write all of ``content``: a single write may be short (near a full disk, for one). Raises OSError."""
     view = memoryview(content)
     while view:
         view = view[os.write(handle, view) :]
+
+
+def open_folder(folder: Path) -> None:
+    """Make a folder, readable by its owner only, and remove what a crash in mid-write left in it. Raises StateError."""
+    try:
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, parents=True)
+            fsync_folder(folder.parent)
+        for leftover in folder.glob(".*.tmp"):
+            leftover.unlink()
+    except OSError as error:
+        raise state_error("open", folder, error) from error
+
+
+def read_if_there(path: Path) -> bytes | None:
+    """Return what a file holds; None if it is not there. Raises StateError."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise state_error("read", path, error) from error
 
 
 _ADVICE = {

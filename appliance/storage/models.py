@@ -10,7 +10,14 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from appliance.storage.files import fsync_folder, remove_durably, replace_durably, state_error, write_atomically
+from appliance.storage.files import (
+    fsync_folder,
+    open_folder,
+    read_if_there,
+    remove_durably,
+    replace_durably,
+    write_atomically,
+)
 from appliance.words.ids import Digest, Round, Term, digest_of
 from appliance.words.messages import UpdateId
 from appliance.words.models import Metrics, SampleCount
@@ -40,7 +47,7 @@ class ModelStore:
         self._folder = folder
         self._doomed: set[Digest] = set()
         self._lock = threading.Lock()
-        _open_folder(folder)
+        open_folder(folder)
 
     def put(self, content: bytes) -> Digest:
         """Make a model durable and return its digest. One that is there already is written again only if damaged."""
@@ -57,7 +64,7 @@ class ModelStore:
     def get(self, digest: Digest) -> bytes | Absent:
         """Return a model's bytes, checked against the digest; a damaged file is removed and so becomes missing."""
         path = self._path(digest)
-        content = _read(path)
+        content = read_if_there(path)
         if content is None:
             return Absent(f"{digest} is not in {self._folder}")
         if digest_of(content) == digest:
@@ -127,7 +134,7 @@ class UpdateStore:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "update"
-        _open_folder(folder)
+        open_folder(folder)
 
     def put(self, update: KeptUpdate) -> None:
         """Make the update durable in place of the one before it."""
@@ -166,7 +173,7 @@ class ResidualStore:
 
     def __init__(self, folder: Path) -> None:
         self._path, self._next = folder / "residual", folder / "residual.next"
-        _open_folder(folder)
+        open_folder(folder)
 
     def get(self) -> Residual | Absent:
         """Return the residual of the last update that counted; a damaged file is removed, and there is none then."""
@@ -203,7 +210,7 @@ def _write_record(path: Path, magic: bytes, record: Struct) -> None:
 
 def _read_record(path: Path, magic: bytes, kind: type[T]) -> T | Absent | None:
     """Return what ``_write_record`` wrote, None if there is none; a damaged file is removed."""
-    content = _read(path)
+    content = read_if_there(path)
     if content is None:
         return None
     start = len(magic) + hashlib.sha256().digest_size
@@ -215,24 +222,3 @@ def _read_record(path: Path, magic: bytes, kind: type[T]) -> T | Absent | None:
             pass  # whole, but of another shape: written by another version of this program
     remove_durably(path)
     return Absent(f"{path} was damaged or of another version, and was removed", damaged=True)
-
-
-def _open_folder(folder: Path) -> None:
-    """Make the folder, readable by its owner only, and remove what a crash in mid-write left in it."""
-    try:
-        if not folder.is_dir():
-            folder.mkdir(mode=0o700, parents=True)
-            fsync_folder(folder.parent)
-        for leftover in folder.glob(".*.tmp"):
-            leftover.unlink()
-    except OSError as error:
-        raise state_error("open", folder, error) from error
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise state_error("read", path, error) from error

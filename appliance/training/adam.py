@@ -26,6 +26,17 @@ class Adam:
         self._steps = [self._step] * len(self._parameters)
         self._learning_rate = learning_rate
 
+    def state(self) -> dict[str, Tensor]:
+        """Return what it remembers: ``step``, and ``first.N`` and ``second.N`` for the moments of each parameter.
+
+        They are its own tensors, not copies: who writes to them restores it.
+        """
+        moments = {"first": self._first, "second": self._second}
+        return {
+            "step": self._step,
+            **{f"{name}.{number}": tensor for name, kept in moments.items() for number, tensor in enumerate(kept)},
+        }
+
     def step(self, gradients: Sequence[Tensor]) -> None:
         """Change the parameters in place, by one gradient each, of the parameter's shape."""
         self._step += 1

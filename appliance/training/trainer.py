@@ -1,5 +1,6 @@
 """Training and judging of a task's network on one node's samples."""
 
+import functools
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -15,11 +16,13 @@ from torch import Tensor, nn
 from appliance.aggregation.tensors import serialise
 from appliance.aggregation.validation import parse_update
 from appliance.training.adam import Adam
+from appliance.training.checkpoint import Checkpoint, TrainingState, capture, origin, restore
 from appliance.training.device import device_of
 from appliance.training.network import empty_network, network_of
 from appliance.training.proximal import Proximal
 from appliance.training.task import Task, fingerprint, layout_of
 from appliance.words.errors import OperatorError, RemoteError
+from appliance.words.ids import Digest
 from appliance.words.models import Metrics, SampleCount
 from appliance.words.settings import Training
 
@@ -75,6 +78,11 @@ class Trainer:
         """Train by these settings from the next training on; ``threads`` and ``seed`` are not to differ."""
         self._settings = settings
 
+    @property
+    def origin(self) -> Digest:
+        """What names all that a training's result depends on, beside its round and its base model."""
+        return origin(self._settings, self._task, self.fingerprint)
+
     def initial_model(self) -> bytes:
         """Return the safetensors bytes that begin a lineage: of the file that the settings name, or of a fresh network,
         initialised by the settings' seed as PyTorch does it.
@@ -96,6 +104,8 @@ class Trainer:
         round: int,  # noqa: A002 - the product's word for it
         stop: Event,
         progress: Progress | None = None,
+        resume: TrainingState | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> Trained | None:
         """Train from a base model: the settings' epochs of Adam with fresh moments, on mini-batches.
 
@@ -103,6 +113,9 @@ class Trainer:
             base: safetensors bytes of ``layout``; the state of an aggregation strategy in them has no effect.
             round: with the settings' seed, the epoch and the shard it seeds the order of the samples.
             stop: when set, training ends within a batch (some milliseconds).
+            resume: go on from here, to the same bytes as without a break. It must be of a training with the same base,
+                round and ``origin``.
+            checkpoint: may take the state of the training.
 
         Returns:
             None if it was stopped.
@@ -116,9 +129,15 @@ class Trainer:
         parameters = list(network.parameters())
         adam, pull = Adam(parameters, settings.learning_rate), Proximal(parameters, settings.proximal)
         batches = math.ceil(self.samples / settings.batch_size)
+        epochs, skip = range(settings.epochs), 0
+        if resume is not None:
+            restore(resume, network, adam)
+            epochs, skip = range(resume.epoch, settings.epochs), resume.batches
+            if progress is not None:
+                progress(resume.epoch, skip / batches)
         with _denormals_flushed():
-            for epoch in range(settings.epochs):
-                for done, (inputs, targets) in enumerate(self._batches(settings, round, epoch), start=1):
+            for epoch in epochs:
+                for done, (inputs, targets) in enumerate(self._batches(settings, round, epoch, skip), start=skip + 1):
                     if stop.is_set():
                         return None
                     loss = self._task.loss(network(inputs), targets)
@@ -126,6 +145,9 @@ class Trainer:
                     adam.step(pull.add_to(torch.autograd.grad(loss, parameters)))
                     if progress is not None:
                         progress(epoch, done / batches)
+                    if checkpoint is not None:
+                        checkpoint(functools.partial(capture, network, adam, epoch, done))
+                skip = 0
         _check_finite(parameters, round, settings.learning_rate)
         return Trained(self._bytes_of(network), self.samples, self._judge(network, settings.judged_samples))
 
@@ -145,12 +167,15 @@ class Trainer:
             problem = f"holds no model of this network: {error.reason}"
         raise OperatorError(f"training.initial: {file} {problem}; name a safetensors file of it, or remove the key")
 
-    def _batches(self, settings: Training, round_: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield inputs and targets of at most a batch's size; each sample once."""
+    def _batches(self, settings: Training, round_: int, epoch: int, skip: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield inputs and targets of at most a batch's size; each sample once.
+
+        ``skip``: leave out so many batches at the beginning.
+        """
         task = self._task
         seeds = (settings.seed, round_, epoch, task.shard)
         order = torch.from_numpy(np.random.default_rng(seeds).permutation(self.samples))
-        for start in range(0, self.samples, settings.batch_size):
+        for start in range(skip * settings.batch_size, self.samples, settings.batch_size):
             places = order[start : start + settings.batch_size]
             features = task.training.features.index_select(0, places)
             targets = task.training.targets.index_select(0, places)

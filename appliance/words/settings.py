@@ -164,6 +164,10 @@ class Training(Section, frozen=True):
         initial: a safetensors file that begins the lineage, if this node leads first; None: a fresh network.
         judged_samples: held-out samples that an update's metrics rest on. 2,000 are enough for a percent, in a fifth of
             the time of MNIST's 10,000.
+        checkpoint_s: how often at most the training under way is made durable, so that it goes on from there after a
+            restart; 0: never.
+        hours: when it may train, such as ``22:00-06:00`` or ``Sat-Sun 00:00-24:00`` (``words.hours``), by the
+            machine's local time; empty: always.
     """
 
     learning_rate: Positive = 1e-3
@@ -175,6 +179,8 @@ class Training(Section, frozen=True):
     seed: AtLeastZero = 0
     initial: Path | None = None
     judged_samples: AtLeastOne = 2000
+    checkpoint_s: NonNegative = 300.0
+    hours: tuple[str, ...] = ()
 
 
 class Task(Section, frozen=True):

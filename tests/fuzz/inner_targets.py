@@ -13,6 +13,7 @@ from appliance.consensus import messages as consensus_messages
 from appliance.datagrams.association import HELLO_EVERY, Association
 from appliance.datagrams.sealing import CONTENT_LIMIT, NO_TOKEN, Cipher, Header, Kind, RefusedError, parse, tag_of
 from appliance.node.core import NodeCore
+from appliance.storage.checkpoints import Checkpoint, CheckpointStore
 from appliance.storage.models import KeptUpdate, Residual, ResidualStore, UpdateStore
 from appliance.training import examples
 from appliance.words.errors import RemoteError, StateError
@@ -54,6 +55,20 @@ def residual(content: bytes, scratch: Path) -> None:
         return
     store.put_next(found)
     store.settle(found.update_id, found.term)
+
+
+def checkpoint(content: bytes, scratch: Path) -> None:
+    """The checkpoint of a training: its header and tensors, under a sound checksum; or the file as it is."""
+    magic = b"p2pfl-node checkpoint 1\n"
+    whole = content if content.startswith(magic) else magic + hashlib.sha256(content).digest() + content
+    folder = scratch / "training"
+    store = CheckpointStore(folder)
+    (folder / "checkpoint").write_bytes(whole)
+    found = store.get()
+    if not isinstance(found, Checkpoint):
+        assert not (folder / "checkpoint").exists(), "what can't be read is removed"
+        return
+    store.put(found)
     assert store.get() == found
 
 

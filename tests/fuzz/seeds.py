@@ -22,6 +22,7 @@ from appliance.pki.authority import certificate_pem, key_pem, new_key, request_p
 from appliance.pki.revocations import revoke
 from appliance.pki.statements import signed_content
 from appliance.storage import frames
+from appliance.storage.checkpoints import CheckpointHeader, TrainingId
 from appliance.storage.models import KeptUpdate, Residual
 from appliance.tokens.wallet import Wallet
 from appliance.training import examples
@@ -100,6 +101,7 @@ _SNAPSHOT = Snapshot(
 _INITIAL = GlobalModel(0, 0, 1, digest_of(b"0"), None, 0, 0, 0, 0.1, 2.3, 1.8e9)
 _NEXT = GlobalModel(1, 1, 1, digest_of(b"1"), _INITIAL.digest, 3, 5, 300, 0.5, 1.0, 1.8e9, 4.5)
 _KEPT = KeptUpdate(bytes(16), 1, _INITIAL.digest, 100, Metrics(0.5, 1.0, 50), b"weights")
+_CHECKPOINT = msgspec.msgpack.encode(CheckpointHeader(TrainingId(7, _INITIAL.digest, _INITIAL.digest), 2, 31))
 _EXAMPLES = examples.Examples(np.zeros((1, 28, 28), np.uint8), np.array([7], np.uint8))
 
 
@@ -139,6 +141,7 @@ def _examples() -> dict[str, list[bytes]]:
         "certificate": list(_certificates()),
         "configuration": [text.encode() for text in _CONFIGURATIONS],
         "tokens": list(_tokens()),
+        "checkpoint": [len(_CHECKPOINT).to_bytes(4, "little") + _CHECKPOINT + b"tensors"],
         "kept_update": [msgspec.msgpack.encode(_KEPT)],
         "residual": [msgspec.msgpack.encode(Residual(bytes(16), 3, b"weights"))],
         "lineage": [

@@ -351,6 +351,7 @@ TARGETS: dict[str, Target] = {
     "certificate": certificate,
     "configuration": configuration,
     "tokens": tokens,
+    "checkpoint": functools.partial(inner.checkpoint, scratch=Path(_SCRATCH.name)),
     "kept_update": functools.partial(inner.kept_update, scratch=Path(_SCRATCH.name)),
     "residual": functools.partial(inner.residual, scratch=Path(_SCRATCH.name)),
     "lineage": inner.lineage,

@@ -7,5 +7,6 @@ from tests.mutations.models import MODELS
 from tests.mutations.replication import REPLICATION
 from tests.mutations.secrecy import SECRECY
 from tests.mutations.shells import SHELLS
+from tests.mutations.stragglers import STRAGGLERS
 
-MUTATIONS = (*ELECTIONS, *REPLICATION, *MEMBERS, *SHELLS, *SECRECY, *COMPRESSION, *MODELS)
+MUTATIONS = (*ELECTIONS, *REPLICATION, *MEMBERS, *SHELLS, *SECRECY, *COMPRESSION, *MODELS, *STRAGGLERS)

@@ -20,8 +20,8 @@ SHELLS = (
     Mutation(
         "no fsync of a replaced file",
         FILES,
-        "            write_fully(handle, content)\n            os.fsync(handle)\n",
-        "            write_fully(handle, content)\n",
+        "                write_fully(handle, part)\n            os.fsync(handle)\n",
+        "                write_fully(handle, part)\n",
         "the new name can come back with an empty file",
     ),
     Mutation(

@@ -1,5 +1,6 @@
 """Members that come and go while the cluster trains, by the steps of docs/operations.md, with real processes."""
 
+import itertools
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,10 +9,13 @@ import msgspec
 
 from appliance.node import template
 from appliance.operator_api.views import NewMember
-from appliance.words.settings import Identity, Member
+from appliance.words.settings import Identity, Member, Rounds
 from tests.process.cluster import PORTS_PER_NODE, Cluster, NodeProcess, cli, free_base_port, plan
 from tests.process.conftest import MakeCluster
 from tests.process.waiting import until
+
+LONGEST_ROUND_S = 25.0
+"""A dead node costs a round some seconds; the rest is for machines that do much else."""
 
 
 def ask(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -128,3 +132,32 @@ def test_a_node_that_is_added_and_does_not_run_holds_nobody_up(make_cluster: Mak
     assert set(members(leader)["voters"]) == {"node0", "node1", "node2"}
     peers = {"node0", "node1", "node2"} - {leader.name}
     until(lambda: (status := leader.status()) and set(status.peers) == peers, "it is no peer any more")
+
+
+def test_rounds_go_on_while_members_come_and_go(make_cluster: MakeCluster) -> None:
+    """A deadline is ten minutes away: where a round waited for it, the test would end first."""
+    cluster = make_cluster(plan(3, rounds=Rounds(interval_s=0.2, deadline_s=600.0)))
+    cluster.start()
+    leader = cluster.wait_leader()
+    cluster.wait_version(1)
+    joined = cluster.nodes["node3"] = new_node(cluster, "node3")
+    place = joined.config.me
+    here = ("--host", place.host, "--mesh-port", str(place.mesh_port), "--consensus-port", str(place.consensus_port))
+
+    def goes_on(when: str) -> None:
+        version = cluster.newest_version([leader])
+        until(lambda: cluster.newest_version([leader]) >= version + 2, f"rounds {when}", within_s=40.0)
+        cluster.check_lineages()
+
+    joined.start()
+    assert ask("member", "add", "--config", leader.file, "node3", *here).returncode == 0
+    goes_on("with a node that has joined")
+    until(lambda: leader.lineage()[-1].updates == 4, "four updates", within_s=60.0)
+    joined.kill()
+    goes_on("with a member that was killed in the middle of one")
+    assert ask("member", "remove", "--config", leader.file, "node3").returncode == 0
+    goes_on("without it")
+    lineage = leader.lineage()
+    cluster.check_rounds(lineage)
+    times = [model.committed_at for model in lineage]
+    assert max(after - before for before, after in itertools.pairwise(times)) < LONGEST_ROUND_S

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from appliance.datagrams.driver import ConsensusDriver
 from appliance.node import wiring
 from appliance.node.cluster import create_cluster
+from appliance.rounds.participant import short
 from appliance.words.errors import OperatorError
 from appliance.words.models import GlobalModel
 from tests.process.cluster import NodeProcess, plan
@@ -54,6 +56,7 @@ async def test_a_snapshot_travels_over_the_mesh(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "appliance.node.conductor")
+    caplog.set_level(logging.INFO, "appliance.node.participating")
     monkeypatch.setattr(wiring, "ConsensusDriver", functools.partial(ConsensusDriver, compact_after=COMPACT_AFTER))
     first, second, away = (NodeProcess(file) for file in create_cluster(tmp_path / "cluster", plan(3)))
     async with running([first, second]):
@@ -69,3 +72,7 @@ async def test_a_snapshot_travels_over_the_mesh(
     assert "a snapshot brings the lineage to round" in caplog.text
     assert [model.digest for model in known] == [model.digest for model in whole[: len(known)]]
     assert [model.round for model in known] == list(range(len(known)))
+    asked = re.findall(r"asking the leader for model (\w+)", caplog.text)
+    missed = {short(model.digest) for model in whole[before + 1 : before + 3 * COMPACT_AFTER]}
+    assert asked, "it comes back in mid-round, and asks for what is trained on"
+    assert not missed & set(asked), "and for none of the models in between"

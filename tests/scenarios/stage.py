@@ -16,6 +16,7 @@ from appliance.rounds import actions as do
 from appliance.rounds.aggregator import Aggregator
 from appliance.rounds.collected import Judged, OpenedUpdate
 from appliance.rounds.participant import FinishedUpdate, Participant, short
+from appliance.rounds.training import Closed
 from appliance.words.ids import Digest, Monotonic, NodeName, digest_of
 from appliance.words.messages import Announcement, Candidate, Finished, Opening, Participation, Stored, TokenWanted
 from appliance.words.models import Encoding, GlobalModel, Metrics
@@ -457,6 +458,16 @@ def _finished(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Acti
 @command(r"can't store a model")
 def _storing_failed(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
     return node.participant.storing_failed(stage.now)
+
+
+@command(r"is outside its training hours, until (\d\d:\d\d), in (\d+) s")
+def _closed(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    return node.participant.hours_changed(Closed(said[1], Monotonic(stage.now + float(said[2]))), stage.now)
+
+
+@command(r"is within its training hours")
+def _open(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    return node.participant.hours_changed(None, stage.now)
 
 
 @command(r"has stopped training")

@@ -66,6 +66,8 @@ def _tell_participant(action: do.Action, name: NameOf) -> str:
             return f"trains for round {round_} on {name(base)}"
         case do.StopTraining():
             return "stops training"
+        case do.PauseTraining():
+            return "pauses training"
         case do.AskToken(leader, _, round_, token_key):
             return f"asks {leader} for its token of round {round_} with {name(token_key)}"
         case do.Deliver(update_id, _, encoding, _):

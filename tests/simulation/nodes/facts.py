@@ -20,6 +20,15 @@ class Pending:
     losses: Losses
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training that was cut short, and how long it would have taken still."""
+
+    round: Round
+    base: Digest
+    left_s: float
+
+
 @dataclass
 class Disk:
     """What is durable: it survives every crash."""
@@ -28,6 +37,7 @@ class Disk:
     seed: bytes
     models: set[Digest] = field(default_factory=set)
     kept: FinishedUpdate | None = None
+    checkpoint: Checkpoint | None = None
     residual: Losses = ()
     pending: Pending | None = None
 

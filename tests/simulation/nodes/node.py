@@ -34,6 +34,7 @@ from appliance.words.settings import Consensus, Delivery, Models, Rounds
 from tests.simulation.consensus import disk as consensus_disk
 from tests.simulation.nodes.facts import CrashError, Disk, Made, Pending, Sealed
 from tests.simulation.nodes.outbound import Outbound
+from tests.simulation.nodes.training import SimulatedTraining
 from tests.simulation.nodes.world import Delivered, World
 
 LIVE_WITHIN_S = 2.0
@@ -53,6 +54,9 @@ class SimulatedNode:
         self.disk = Disk(consensus_disk.Disk(membership.of(world.names)), world.random.randbytes(32))
         self.alive = False
         self.trained: list[tuple[Round, Digest]] = []
+        self.asked_for: list[Digest] = []
+        self.refusals: list[str] = []
+        self.snapshots = 0
         self.crash_at_write = 0
         self._world = world
         self._nodes = peers
@@ -81,7 +85,7 @@ class SimulatedNode:
             node=self.name,
             cluster="simulated",
             members=members,
-            rounds=Rounds(deadline_s=self._world.deadline_s, interval_s=0.0),
+            rounds=Rounds(quorum=self._world.quorum, deadline_s=self._world.deadline_s, interval_s=0.0),
             consensus=Consensus(period_s=40.0),
             delivery=Delivery(window_s=self._world.window_s, compression=self._encoding),
             key_rounds=3,
@@ -106,10 +110,11 @@ class SimulatedNode:
         self._sealed: tuple[bytes, Pending] | None = None
         self._opened: dict[int, tuple[FinishedUpdate, NodeName]] = {}
         self._handles = 0
-        self._training = False
+        self.training = SimulatedTraining(self, self._world)
+        self.core.participant.hours_changed(self._world.closed(self.name, now), now)
         self._doomed: set[Digest] = set()
         self._world.note(f"{self.name} starts in term {disk.consensus.state.term}")
-        self._later(0.0, self._tick)
+        self.later(0.0, self._tick)
 
     def crash(self) -> None:
         """Lose everything but the disk."""
@@ -117,7 +122,7 @@ class SimulatedNode:
         self._life += 1
         self._world.note(f"{self.name} crashes")
 
-    def _later(self, delay_s: float, event: Callable[[], None]) -> None:
+    def later(self, delay_s: float, event: Callable[[], None]) -> None:
         """Do something later, unless this life has ended by then."""
         life = self._life
 
@@ -133,7 +138,7 @@ class SimulatedNode:
         except CrashError:
             self.crash()
 
-    def _write(self) -> None:
+    def write(self) -> None:
         """A durable write is about to happen, or has just happened: both are moments to die at."""
         if self.crash_at_write:
             self.crash_at_write -= 1
@@ -145,11 +150,12 @@ class SimulatedNode:
         if now >= self.raft.next_deadline:
             self.raft.tick(now)
         self._drain()
-        self._do(self.core.aggregator.live_changed(self.live(), now))
-        self._do(self.core.tick(now))
+        self.perform(self.core.participant.hours_changed(self._world.closed(self.name, now), now))
+        self.perform(self.core.aggregator.live_changed(self.live(), now))
+        self.perform(self.core.tick(now))
         for peer in self.peers():
             self.send(peer, lambda node: node._hear(self.name))
-        self._later(0.05, self._tick)
+        self.later(0.05, self._tick)
 
     def live(self) -> frozenset[NodeName]:
         """Return the peers that were heard of late."""
@@ -173,12 +179,13 @@ class SimulatedNode:
         for change in ready.role_changes:
             if (change.term, change.leader) != (self.core.term, self.core.leader):
                 self._announcement = None
-            self._do(self.core.role_changed(change.role, change.term, change.leader, self._world.now))
+            self.perform(self.core.role_changed(change.role, change.term, change.leader, self._world.now))
             if not self.core.is_leading:
                 self._leader_key = None
         if ready.restored is not None:
-            self._do(self.core.restore(ready.restored.state, self._world.now))
-        self._do(self.core.entries_committed(ready.committed, self._world.now))
+            self.perform(self.core.restore(ready.restored.state, self._world.now))
+        self.perform(self.core.entries_committed(ready.committed, self._world.now))
+        self.training.lineage_is_at(self.core.lineage.head)
         if ready.fetch is not None:
             self.send(ready.fetch.leader, lambda node: node._take_snapshot_wanted(self.name))
         self._compact()
@@ -195,14 +202,15 @@ class SimulatedNode:
             self.send(sender, lambda node: node._install(self.name, snapshot))
 
     def _install(self, sender: NodeName, snapshot: Snapshot) -> None:
+        self.snapshots += 1
         self.raft.install(sender, snapshot, self._world.now)
         self._drain()
 
     def _save(self, ready: Ready) -> None:
-        self._write()
+        self.write()
         for step in self.disk.consensus.steps(ready):
             step()
-            self._write()
+            self.write()
 
     def _step(self, sender: NodeName, message: Message) -> None:
         self.raft.step(sender, message, self._world.now)
@@ -223,7 +231,7 @@ class SimulatedNode:
     def _broadcast(self, handle: "Callable[[SimulatedNode], None]") -> None:
         for peer in self.peers():
             self.send(peer, handle)
-        self._later(0.0, lambda: handle(self))
+        self.later(0.0, lambda: handle(self))
 
     def _said(self, statement: LeaderStatement, *, with_body: bool) -> None:
         if isinstance(statement, Announcement) and (statement.term, statement.leader) == (
@@ -231,14 +239,14 @@ class SimulatedNode:
             self.core.leader,
         ):
             self._announcement = statement
-        self._do(self.core.leader_said(statement, self._world.now, with_body=with_body))
+        self.perform(self.core.leader_said(statement, self._world.now, with_body=with_body))
 
     def _store_model(self, digest: Digest) -> None:
         self._doomed.discard(digest)
-        self._write()
+        self.write()
         self.disk.models.add(digest)
-        self._write()
-        self._do(self.core.model_stored(digest, self._world.now))
+        self.write()
+        self.perform(self.core.model_stored(digest, self._world.now))
 
     def is_for_leader(self, sealed: Sealed) -> bool:
         """Tell whether an update is sealed to the key that the present leader announced."""
@@ -267,7 +275,7 @@ class SimulatedNode:
             100,
             refusal,
         )
-        self._do(self.core.aggregator.opened_update(update, self._world.now))
+        self.perform(self.core.aggregator.opened_update(update, self._world.now))
 
     def _take_request(self, key_id: bytes, digest: Digest, sender: NodeName) -> None:
         if key_id == self._leader_key and digest in self.disk.models:
@@ -275,7 +283,7 @@ class SimulatedNode:
 
     def _send_or_self(self, to: NodeName, handle: "Callable[[SimulatedNode], None]") -> None:
         if to == self.name:
-            self._later(0.0, lambda: handle(self))
+            self.later(0.0, lambda: handle(self))
         else:
             self.send(to, handle)
 
@@ -284,30 +292,33 @@ class SimulatedNode:
             self.send(sender, lambda node: node._store_model(digest))
 
     def _take_plain(self, sender: NodeName, message: Stored | Participation | Finished | TokenWanted) -> None:
-        self._do(self.core.aggregator.told(sender, message, self._world.now))
+        self.perform(self.core.aggregator.told(sender, message, self._world.now))
 
     def _round_begun(self, term: int, round_: Round) -> None:
         self._token_key = self._world.random.randbytes(32) + f"{term} {round_}".encode()
         self._signed = {}
-        self._do(self.core.aggregator.round_begun(term, round_, self._token_key, self._world.now))
+        self.perform(self.core.aggregator.round_begun(term, round_, self._token_key, self._world.now))
 
     def _take_token(self, token_key: bytes) -> None:
-        self._do(self.core.participant.token_received(token_key, self._world.now))
+        self.perform(self.core.participant.token_received(token_key, self._world.now))
 
     def _take_receipt(self, update_id: bytes, key_id: bytes, accepted: bool, reason: str) -> None:
         self._has_round_key = True
+        if not accepted:
+            self.refusals.append(reason)
         now = self._world.now
         if accepted and self._sealed is not None and self._sealed[0] == key_id:
             pending = self._sealed[1]
             if pending.update_id == update_id:
-                self._write()
+                self.write()
                 self.disk.pending = pending
-                self._write()
-        self._do(self.core.participant.received(update_id, key_id, now, accepted=accepted, reason=reason))
+                self.write()
+        self.perform(self.core.participant.received(update_id, key_id, now, accepted=accepted, reason=reason))
 
     # --- what the core asks for --------------------------------------------------------------------------------------
 
-    def _do(self, actions: Sequence[do.Action]) -> None:
+    def perform(self, actions: Sequence[do.Action]) -> None:
+        """Carry out what follows from an event."""
         for action in actions:
             self._carry_out(action)
 
@@ -325,17 +336,17 @@ class SimulatedNode:
                 if to is None:
                     self._said(statement, with_body=False)
             case do.MakeLeaderKey(term):
-                self._later(0.05, lambda: self._key_made(term))
+                self.later(0.05, lambda: self._key_made(term))
             case do.CreateInitialModel(term):
-                self._later(0.05, lambda: self._aggregated(term, 0, Made(0, None, (), ())))
+                self.later(0.05, lambda: self._aggregated(term, 0, Made(0, None, (), ())))
             case do.BringBack(term, round_, digest):
-                self._later(world.random.uniform(0.01, 0.2), lambda: self._brought_back(term, round_, digest))
+                self.later(world.random.uniform(0.01, 0.2), lambda: self._brought_back(term, round_, digest))
             case do.ObtainModel(digest, peer):
                 self.send(peer, lambda node: node._take_wanted(digest, self.name))
             case do.StartCollecting(term, round_, _, _):
                 head = core.lineage.head
                 self._sum, self._sum_round = [], (round_, None if head is None else head.digest)
-                self._later(0.02, lambda: self._round_begun(term, round_))
+                self.later(0.02, lambda: self._round_begun(term, round_))
             case do.SignToken(member, blinded):
                 # A blind signature sees no token; what is signed here is as good as one, for one member and round.
                 if self._signed.setdefault(member, blinded.rstrip(b".")) == blinded.rstrip(b"."):
@@ -352,16 +363,16 @@ class SimulatedNode:
             case do.Aggregate(term, round_):
                 ids, authors = tuple(update_id for update_id, _ in self._sum), tuple(name for _, name in self._sum)
                 made = Made(round_, self._sum_round[1], ids, authors, self._encoding)
-                self._later(world.random.uniform(0.01, 0.2), lambda: self._aggregated(term, round_, made))
+                self.later(world.random.uniform(0.01, 0.2), lambda: self._aggregated(term, round_, made))
             case do.Propose(model):
                 if self.raft.propose(msgspec.msgpack.encode(model), world.now) is None:
-                    self._do(core.aggregator.proposal_refused(world.now))
+                    self.perform(core.aggregator.proposal_refused(world.now))
             case do.HandOver():
                 if not self.raft.resign(world.now):
-                    self._do(core.hand_over_declined(world.now))
+                    self.perform(core.hand_over_declined(world.now))
             case do.RemoveModels(digests):
                 self._doomed |= digests
-                self._later(0.01, self._sweep)
+                self.later(0.01, self._sweep)
             case _:
                 self._carry_out_participant(action)
 
@@ -369,14 +380,12 @@ class SimulatedNode:
         announcement = self._announcement
         match action:
             case do.Train(round_, base):
-                self._training = True
                 self.trained.append((round_, base))
-                duration_s = self._world.training_s(self._world.random, self.name)
-                self._later(duration_s, lambda: self._finish_training(round_, base))
+                self.training.begin(round_, base)
             case do.StopTraining():
-                if self._training:
-                    self._training = False
-                    self._later(0.01, self._stopped)
+                self.training.end(keeps=False)
+            case do.PauseTraining():
+                self.training.end(keeps=True)
             case do.AskToken(leader, term, round_, token_key):
                 blinded = self.disk.seed + token_key
                 wanted = TokenWanted(term, round_, blinded.ljust(256, b"."))
@@ -386,22 +395,23 @@ class SimulatedNode:
                 if kept is not None and kept.update_id == action.update_id:
                     sealed = self._seal(kept, announcement, action)
                     delay_s = self._world.random.uniform(0.0, action.within_s)
-                    self._later(delay_s, lambda: self.outbound.send_update(sealed))
+                    self.later(delay_s, lambda: self.outbound.send_update(sealed))
             case do.Fetch(digest) if announcement is not None:
+                self.asked_for.append(digest)
                 key = announcement.key_id
                 self._broadcast(lambda node: node._take_request(key, digest, self.name))
             case do.StoreCandidate(digest):
                 if self._has_round_key and self._world.random.random() < 0.9:
-                    self._later(0.02, lambda: self._store_model(digest))
+                    self.later(0.02, lambda: self._store_model(digest))
                 else:
-                    self._later(0.02, lambda: self._unreadable(digest))
+                    self.later(0.02, lambda: self._unreadable(digest))
             case do.Tell(to, message):
                 self._send_or_self(to, lambda node: node._take_plain(self.name, message))
             case do.Forget(update_id, settled_by):
                 self._sealed = None
-                self._write()
+                self.write()
                 self.disk.settle(update_id, settled_by)
-                self._write()
+                self.write()
                 if self.disk.kept is not None and self.disk.kept.update_id == update_id:
                     self.disk.kept = None
 
@@ -416,45 +426,30 @@ class SimulatedNode:
         return Sealed(id_, announcement.key_id, token, kept, self.name, encoding, losses)
 
     def _unreadable(self, digest: Digest) -> None:
-        self._do(self.core.participant.candidate_unreadable(digest, self._world.now))
-
-    def _stopped(self) -> None:
-        self._do(self.core.participant.training_stopped(self._world.now))
-
-    def _finish_training(self, round_: Round, base: Digest) -> None:
-        if not self._training:
-            return
-        self._training = False
-        if self._world.random.random() < 1 / 20:
-            self._do(self.core.participant.training_failed("the dice said so", self._world.now))
-            return
-        self._write()
-        self.disk.kept = FinishedUpdate(self._world.random.randbytes(16), round_, base)
-        self._write()
-        self._do(self.core.participant.trained(self.disk.kept, self._world.now))
+        self.perform(self.core.participant.candidate_unreadable(digest, self._world.now))
 
     def _key_made(self, term: int) -> None:
         if self.core.is_leading and term == self.core.term:
             self._leader_key = self._world.random.randbytes(32)
-            self._do(self.core.aggregator.key_ready(term, self._leader_key, b"k" * 300, self._world.now))
+            self.perform(self.core.aggregator.key_ready(term, self._leader_key, b"k" * 300, self._world.now))
 
     def _aggregated(self, term: int, round_: Round, made: Made) -> None:
         digest = digest_of(f"{term} {made}".encode())
         self._made[digest] = made
         self._store_model(digest)
         is_worse = self._world.random.random() < WORSE
-        self._later(0.02, lambda: self._judged(term, round_, digest, 0.1 if is_worse else 0.5))
+        self.later(0.02, lambda: self._judged(term, round_, digest, 0.1 if is_worse else 0.5))
 
     def _brought_back(self, term: int, round_: Round, digest: Digest) -> None:
         if digest not in self.disk.models or self._world.random.random() < 1 / 20:
-            self._do(self.core.aggregator.aggregation_failed(term, round_, "the dice said so", self._world.now))
+            self.perform(self.core.aggregator.aggregation_failed(term, round_, "the dice said so", self._world.now))
             return
         self._store_model(digest)
-        self._later(0.02, lambda: self._judged(term, round_, digest, 0.1))
+        self.later(0.02, lambda: self._judged(term, round_, digest, 0.1))
 
     def _judged(self, term: int, round_: Round, digest: Digest, accuracy: float) -> None:
         judged = Judged(digest, Metrics(accuracy, 1.0, 10), Metrics(0.5, 1.0, 10))
-        self._do(self.core.aggregator.aggregated(term, round_, judged, self._world.now))
+        self.perform(self.core.aggregator.aggregated(term, round_, judged, self._world.now))
 
     def roll_back(self, version: int) -> bool:
         """An operator asks for an earlier model; tell whether that was taken up."""
@@ -463,12 +458,12 @@ class SimulatedNode:
         except OperatorError:
             return False
         self._world.note(f"{self.name} is asked to go back to version {version}")
-        self._do(actions)
+        self.perform(actions)
         return True
 
     def _sweep(self) -> None:
         for digest in sorted(self._doomed):
-            self._write()
+            self.write()
             self.disk.models.discard(digest)
         self._doomed = set()
 

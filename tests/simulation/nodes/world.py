@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from appliance.rounds.training import Closed
 from appliance.words.ids import Monotonic, NodeName, Round
 from appliance.words.models import Encoding
 
@@ -45,6 +46,11 @@ def uneven_training_s(source: random.Random, node: NodeName) -> float:
     return slow * source.uniform(0.2, 3.0)
 
 
+def always_open(node: NodeName, now: Monotonic) -> Closed | None:
+    """Return until when a node may not train; this one always may."""
+    return None
+
+
 @dataclass
 class World:
     """The clock, the event queue and the network. Nodes are known by name; ``deliver`` reaches their ``receive``.
@@ -56,6 +62,8 @@ class World:
     names: list[NodeName]
     faults: Faults = field(default_factory=Faults)
     training_s: Callable[[random.Random, NodeName], float] = uneven_training_s
+    closed: Callable[[NodeName, Monotonic], Closed | None] = always_open
+    quorum: int | None = None
     window_s: float = 0.3
     deadline_s: float = 8.0
     stems: bool = True

@@ -133,7 +133,8 @@ def test_a_plan_that_can_not_work_is_refused(tmp_path: Path, arguments: list[str
 
 
 def test_a_rendered_configuration_reads_back_as_it_was(tmp_path: Path) -> None:
-    plan = ClusterPlan(nodes=2, rounds=Rounds(interval_s=0.5, quorum=2), training=Training(learning_rate=1e-5))
+    training = Training(learning_rate=1e-5, hours=("22:00-06:00", "Sat-Sun 00:00-24:00"))
+    plan = ClusterPlan(nodes=2, rounds=Rounds(interval_s=0.5, quorum=2), training=training)
     file = create_cluster(tmp_path / "c", plan)[1]
     config = load(file)
     assert (config.rounds, config.training) == (plan.rounds, plan.training)

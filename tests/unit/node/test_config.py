@@ -87,6 +87,9 @@ def test_no_file_and_no_text(tmp_path: Path) -> None:
         ("[rounds]\ndeadline_s = nan\n", "rounds.deadline_s: must be a number > 0.0"),
         ("[rounds]\ndeadline_s = inf\n", "rounds.deadline_s: is inf, and must be at most 1e+09"),
         ("[consensus]\nperiod_s = 1e10\n", "consensus.period_s: is 1e+10, and must be at most 1e+09"),
+        ('[training]\nhours = "22:00-06:00"\n', "training.hours: must be a list, and is a text in quotes"),
+        ("[training]\nhours = [22]\n", "training.hours[0]: must be a text in quotes, and is a whole number"),
+        ("[training]\ncheckpoint_s = -1.0\n", "training.checkpoint_s: must be a number >= 0.0"),
         ("[operator]\nport = 70000\n", "operator.port: must be a whole number <= 65535"),
         ("[data]\nsource = 'xml'\n", 'data.source: must be one of "digits", "mnist", "csv"'),
         ("[data]\nsource = 'csv'\n", "data.path: is missing; source csv needs the file"),
@@ -217,6 +220,8 @@ def test_a_part_that_is_missing_or_another(tmp_path: Path, old: str, new: str, p
         ("[consensus]\nperiod_s = 4\n", "consensus.period_s: must be at least ten election timeouts (5 s)"),
         ("[data]\nshard = 5\nshards = 5\n", "data.shard: is 5, and must be below data.shards (5)"),
         ("[data]\nsource = 'mnist'\n", "data.path: is missing; source mnist needs the folder that holds MNIST/raw"),
+        ('[training]\nhours = ["22-6"]\n', 'training.hours: "22-6" must look like "22:00-06:00" (each day)'),
+        ('[training]\nhours = ["06:00-06:00"]\n', 'training.hours: "06:00-06:00" begins when it ends'),
         ("[operator]\nport = 7000\n", "operator.port: is 7000, the same as this node's mesh port"),
     ],
 )

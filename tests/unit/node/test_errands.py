@@ -58,7 +58,9 @@ async def test_a_failing_disk_is_one_fault_whatever_it_was_used_for(errands: Err
     for area in ("aggregation", "mesh", "state"):
         errands.failed(area, StateError("disk full"))
     errands.failed("training", StateError("the update can't be kept"))
-    assert errands.faults == {"state": "disk full", "training": "the update can't be kept"}
+    errands.failed("checkpoint", StateError("nor can the checkpoint"))
+    own = {"training": "the update can't be kept", "checkpoint": "nor can the checkpoint"}
+    assert errands.faults == {"state": "disk full", **own}
 
 
 async def test_a_peer_can_not_fill_the_log(errands: Errands, caplog: pytest.LogCaptureFixture) -> None:

@@ -51,6 +51,14 @@ period_s = 100.0
     assert reloaded(found.config, _config(tmp_path, more)).at_restart == ["consensus.period_s", "training.threads"]
 
 
+def test_training_hours_change_in_a_running_node(tmp_path: Path) -> None:
+    old = _config(tmp_path)
+    new = _config(tmp_path, '[training]\nhours = ["22:00-06:00", "Sat 00:00-24:00"]\n')
+    found = reloaded(old, new)
+    assert found.applied == ["training.hours: none -> 22:00-06:00, Sat 00:00-24:00"]
+    assert found.config == new
+
+
 def test_every_live_key_is_one(tmp_path: Path) -> None:
     config = _config(tmp_path)
     for section, keys in LIVE.items():

@@ -13,15 +13,19 @@ from appliance.aggregation.tensors import Array, parse, serialise
 from appliance.envelopes.format import parse_header
 from appliance.envelopes.pool import KeyPool
 from appliance.node.aggregator_work import AggregatorWork
+from appliance.node.checkpoints import Checkpoints
 from appliance.node.encoder import Encoder
+from appliance.node.outlets import ignore
 from appliance.node.participant_work import OpenedReceipt, ParticipantWork
 from appliance.rounds.collected import OpenedUpdate
 from appliance.rounds.participant import FinishedUpdate
+from appliance.storage.checkpoints import CheckpointStore
 from appliance.storage.models import KeptUpdate, ModelStore, ResidualStore, UpdateStore
 from appliance.tokens.wallet import Wallet
 from appliance.training import datasets
 from appliance.training.images import AnnTask
 from appliance.training.trainer import Trainer
+from appliance.words.clock import system_clock
 from appliance.words.errors import ApplianceError, RemoteError
 from appliance.words.ids import Digest
 from appliance.words.messages import Announcement, ModelRequest, Sealed
@@ -44,6 +48,7 @@ class Pair:
         self.updates, self.residuals = UpdateStore(folder / "update"), ResidualStore(folder / "update")
         self.keys, self.trainer, self.encoding = keys, trainer, encoding
         self.leader = AggregatorWork(trainer, self.leader_models, keys, secrets.token_bytes, settings)
+        self.checkpoints = CheckpointStore(folder / "training")
         self.wallet = Wallet(secrets.token_bytes(32))
         self.participant = self.restarted()
         self.token_key = b""
@@ -59,6 +64,8 @@ class Pair:
             self.keys,
             secrets.token_bytes,
             encoder=Encoder(self.layout, self.models, self.residuals),
+            checkpoints=Checkpoints(self.checkpoints, system_clock),
+            training=Training(),
             wallet=self.wallet,
         )
 
@@ -115,7 +122,7 @@ def pair(tmp_path: Path, keys: KeyPool) -> Pair:
 def test_a_model_travels_by_digest_and_a_round_comes_back(pair: Pair) -> None:
     assert pair.fetch_base() == pair.base
     pair.start_round()
-    finished = pair.participant.train(1, pair.base)
+    finished = pair.participant.train(1, pair.base, ignore)
     assert finished is not None
     opened = pair.deliver(finished)
     assert (opened.update_id, opened.round, opened.base, opened.refusal) == (finished.update_id, 1, pair.base, "")
@@ -195,12 +202,12 @@ def test_a_model_that_is_not_what_was_asked_for_is_never_stored(pair: Pair) -> N
 
 def test_training_stops_when_asked_and_without_its_base_says_so(pair: Pair) -> None:
     with pytest.raises(ApplianceError, match="base model is not here"):
-        pair.participant.train(1, pair.base)
+        pair.participant.train(1, pair.base, ignore)
     pair.fetch_base()
     pair.participant.stop()
-    assert pair.participant.train(1, pair.base) is None
+    assert pair.participant.train(1, pair.base, ignore) is None
     pair.participant.may_train()
-    assert pair.participant.train(1, pair.base) is not None
+    assert pair.participant.train(1, pair.base, ignore) is not None
 
 
 def changed(pair: Pair, change: Callable[[Array], Array]) -> bytes:

@@ -78,6 +78,21 @@ async def test_backlog_and_busy_show_what_is_under_way(worker: Worker) -> None:
     assert worker.backlog == 0
 
 
+async def test_work_under_way_can_say_something_on_the_loop(worker: Worker) -> None:
+    go_on, said, done = threading.Event(), list[threading.Thread](), list[bool]()
+
+    def work() -> bool:
+        worker.tell(lambda _: said.append(threading.current_thread()), None)
+        return go_on.wait(BOUND_S)
+
+    worker.submit(work, done.append, _never)
+    await until(lambda: bool(said))
+    assert said == [threading.main_thread()]
+    assert done == []
+    go_on.set()
+    await until(lambda: done == [True])
+
+
 async def test_close_drops_the_jobs_that_wait_and_tells_nobody() -> None:
     begun, go_on = threading.Event(), threading.Event()
 

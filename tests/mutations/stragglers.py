@@ -1,0 +1,106 @@
+"""Checkpoints of the training under way, and training hours."""
+
+from tests.mutations.mutation import Mutation
+
+CHECKPOINTS = "appliance/node/checkpoints.py"
+WORK = "appliance/node/participant_work.py"
+STORE = "appliance/storage/checkpoints.py"
+STATE = "appliance/training/checkpoint.py"
+TRAINER = "appliance/training/trainer.py"
+UNDER_WAY = "appliance/rounds/training.py"
+PARTICIPANT = "appliance/rounds/participant.py"
+
+STRAGGLERS = (
+    Mutation(
+        "Adam begins anew",
+        STATE,
+        """        **{f"adam.{name}": tensor.reshape(tensor.shape or (1,)) for name, tensor in adam.state().items()},
+""",
+        "",
+        "a resumed training ends with other weights",
+    ),
+    Mutation(
+        "a resumed epoch begins at its first sample",
+        TRAINER,
+        "range(resume.epoch, settings.epochs), resume.batches",
+        "range(resume.epoch, settings.epochs), 0",
+        "samples are trained on twice",
+    ),
+    Mutation(
+        "the skip stays for the next epochs",
+        TRAINER,
+        "                skip = 0\n",
+        "",
+        "samples are left out",
+    ),
+    Mutation(
+        "any checkpoint will do",
+        CHECKPOINTS,
+        "if found is not None and found.header.training != training:",
+        "if found is not None and found.header.training.round != training.round:",
+        "an update is of another base, shard or settings than it says",
+    ),
+    Mutation(
+        "the checkpoint is believed unchecked",
+        STORE,
+        "if content[:start] == _MAGIC + hashlib.sha256(rest).digest():",
+        "if content[: len(_MAGIC)] == _MAGIC:",
+        "damage goes into an update",
+    ),
+    Mutation(
+        "a full disk ends the training",
+        CHECKPOINTS,
+        """            except StateError as error:
+                tell(error)
+                return
+            self._round = training.round
+""",
+        """            except StateError:
+                raise
+            self._round = training.round
+""",
+        "a round loses a member for want of some megabytes",
+    ),
+    Mutation(
+        "the pause forgets",
+        WORK,
+        "(pauses or self._checkpoints.is_due)",
+        "self._checkpoints.is_due",
+        "each window begins at the first sample",
+    ),
+    Mutation(
+        "a finished training leaves its checkpoint",
+        WORK,
+        "            self._updates.put(record)\n        self._checkpoints.drop(round_, tell)\n",
+        "            self._updates.put(record)\n",
+        "megabytes stay on the disk for nothing",
+    ),
+    Mutation(
+        "a paused training whose round is over is not stopped",
+        UNDER_WAY,
+        "or isinstance(self._told, StopTraining):",
+        "or self._told is not None:",
+        "its checkpoint is written and stays",
+    ),
+    Mutation(
+        "training goes on when its hours are over",
+        UNDER_WAY,
+        "            order = PauseTraining()\n",
+        "            order = None\n",
+        "the machine is busy when its owner needs it",
+    ),
+    Mutation(
+        "rounds wait for who is outside its hours",
+        PARTICIPANT,
+        "_UNABLE = {Step.FAILED, Step.CLOSED}",
+        "_UNABLE = {Step.FAILED}",
+        "each round lasts until its deadline",
+    ),
+    Mutation(
+        "what was said of the last round holds for the next",
+        PARTICIPANT,
+        "            self._said_unable = False  # that was about this round\n",
+        "",
+        "each round waits a second for who can't take part",
+    ),
+)
