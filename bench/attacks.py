@@ -1,4 +1,4 @@
-"""What hostile updates do to the global model's accuracy, under each aggregation strategy, on MNIST.
+"""What hostile updates do to the global model's accuracy, under FedAvg and each strategy that bears some, on MNIST.
 
     python -m bench.attacks [--data ../shared/data] [--rounds 5] [--images 6000] [--out attacks.json]
 
@@ -20,22 +20,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import get_args, get_type_hints
+from typing import get_args
 
 import numpy as np
 
+from appliance.aggregation.state import parse_model, serialise_model
 from appliance.aggregation.strategies import strategy_for
 from appliance.aggregation.tensors import Array, Arrays, parse, serialise
 from appliance.aggregation.validation import check_samples, parse_update
 from appliance.training import datasets
 from appliance.training.examples import Examples, Shard
+from appliance.training.images import AnnTask
 from appliance.training.trainer import Trainer
 from appliance.words.models import MOST_SAMPLES
-from appliance.words.settings import Aggregation, Data, Training
+from appliance.words.settings import SERVER_OPTIMIZERS, Aggregation, Data, StrategyName, Training
 
 MEMBERS = 5
 SKEW = 0.5
-SETTINGS = [Aggregation(name) for name in get_args(get_type_hints(Aggregation)["strategy"])]
+SETTINGS = [Aggregation(name) for name in get_args(StrategyName) if name not in SERVER_OPTIMIZERS]
 
 
 @dataclass(frozen=True)
@@ -149,8 +151,8 @@ def load(data: Data, images: int, cache: Path) -> Member:
     training = shard.training.take(np.arange(min(images, len(shard.training))))
     flipped = Examples(training.images, 9 - training.labels)
     return Member(
-        Trainer(Training(judged_samples=1), Shard(shard.number, training, shard.held_out)),
-        Trainer(Training(judged_samples=1), Shard(shard.number, flipped, shard.held_out)),
+        Trainer(Training(judged_samples=1), AnnTask(Shard(shard.number, training, shard.held_out))),
+        Trainer(Training(judged_samples=1), AnnTask(Shard(shard.number, flipped, shard.held_out))),
     )
 
 
@@ -171,13 +173,13 @@ def aggregate(trainer: Trainer, settings: Aggregation, base: bytes, updates: lis
     """Do what a leader does with the updates of a round once they are opened."""
 
     def base_arrays() -> Arrays:
-        return parse(base, trainer.layout)
+        return parse_model(base, trainer.layout)
 
     strategy = strategy_for(settings, trainer.layout, base_arrays)
     for update in updates:
         check_samples(update.samples, settings.most_samples)
         strategy.add(parse_update(update.weights, trainer.layout), update.samples)
-    return serialise(strategy.result(), trainer.layout)
+    return serialise_model(strategy.result(), trainer.layout)
 
 
 def as_markdown(accuracies: Table) -> str:

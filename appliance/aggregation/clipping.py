@@ -46,7 +46,8 @@ class NormClipping:
     def _scaled(self, arrays: Mapping[str, Array], scale: float) -> Arrays:
         """Return the base plus ``scale``, below 1, times the update's difference from it."""
         scaled: Arrays = {}
-        for name, base in self._base.items():
+        for name in arrays:
+            base = self._base[name]
             moved = arrays[name].astype(np.float64)
             moved -= base
             moved *= scale

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
+from appliance.aggregation.state import RESERVED
 from appliance.aggregation.tensors import Array, Arrays
 from appliance.words.models import ModelLayout
 
@@ -18,16 +19,18 @@ class Strategy(Protocol):
         """
 
     def result(self) -> Arrays:
-        """Return the model: finite float32 tensors of the layout.
+        """Return the model: finite float32 tensors of the layout, and with them the strategy's state, if it has one.
 
         Raises ValueError if there were fewer updates than the strategy needs to keep its promise.
         """
 
 
 def check_layout(layout: ModelLayout) -> None:
-    """Raise ValueError unless all tensors are float32."""
+    """Raise ValueError unless all tensors are float32, and have names that are not taken for a strategy's state."""
     if unknown := [tensor.name for tensor in layout if tensor.dtype != "F32"]:
         raise ValueError(f"only F32 can be averaged, and {unknown[0]} is not")
+    if taken := [tensor.name for tensor in layout if tensor.name.startswith(RESERVED)]:
+        raise ValueError(f"names that begin with {RESERVED} are for a strategy's state, and {taken[0]} is a network's")
 
 
 def check_update(arrays: Mapping[str, Array], samples: int, layout: ModelLayout) -> None:

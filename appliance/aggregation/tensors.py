@@ -8,7 +8,7 @@ twice. And a model's digest is part of the protocol, so its bytes must not chang
 hold both directions against the library.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -55,13 +55,18 @@ def serialise(arrays: Mapping[str, NDArray[Any]], layout: ModelLayout) -> bytes:
     return b"".join([_header(layout), *views])
 
 
-def parse(content: bytes | memoryview, layout: ModelLayout) -> Arrays:
+def parse(content: bytes | memoryview, *layouts: ModelLayout) -> Arrays:
     """Return the tensors as read-only float32 views into ``content``, which they keep alive; their values unchecked.
 
+    Args:
+        content: a model's bytes, all of them.
+        layouts: at least one, no two with equally many tensors. The content must have exactly one of them.
+
     Raises:
-        RemoteError: if these are not the bytes of a model of this layout; a reason quotes nothing from the bytes.
+        RemoteError: if these are not the bytes of a model of such a layout; a reason quotes nothing from the bytes.
     """
-    entries, start = _read_header(content, layout)
+    entries, start = _read_header(content, layouts)
+    layout = next((each for each in layouts if len(each) == len(entries)), layouts[0])
     if missing := [tensor.name for tensor in layout if tensor.name not in entries]:
         raise RemoteError(f"the model lacks the tensor {missing[0]}")
     if len(entries) > len(layout):
@@ -103,11 +108,12 @@ def _bytes_of(array: NDArray[Any], tensor: TensorLayout) -> memoryview:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
-def _read_header(content: bytes | memoryview, layout: ModelLayout) -> tuple[dict[str, _Entry], int]:
+def _read_header(content: bytes | memoryview, layouts: Sequence[ModelLayout]) -> tuple[dict[str, _Entry], int]:
     """Return the entries by name, and where the tensors' bytes start."""
     length = int.from_bytes(content[:_PREFIX], "little")
-    # A header longer than any that this layout can need is refused unread: JSON takes many times its size in memory.
-    if len(content) < _PREFIX or length > min(len(content) - _PREFIX, 4096 + 4 * len(_header(layout))):
+    # A header longer than any that these layouts can need is refused unread: JSON takes many times its size in memory.
+    most = 4096 + 4 * max(len(_header(layout)) for layout in layouts)
+    if len(content) < _PREFIX or length > min(len(content) - _PREFIX, most):
         raise RemoteError("not a safetensors model: the header's length is wrong")
     try:
         raw = _decoder.decode(content[_PREFIX : _PREFIX + length])

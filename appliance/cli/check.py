@@ -26,10 +26,18 @@ def check(file: Path) -> None:
     nearest = next(folder for folder in (config.state, *config.state.parents) if os.path.exists(folder))
     if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
         raise StateError(f"{nearest} can't be written; the node keeps its state in {config.state}")
-    if config.data.path is not None and not config.data.path.is_dir():
-        raise ConfigurationError(f"{file}: data.path: {config.data.path} is not a folder")
+    path = config.data.path
+    if path is not None and config.data.source == "mnist" and not path.is_dir():
+        raise ConfigurationError(f"{file}: data.path: {path} is not a folder")
+    if path is not None and not path.exists():
+        raise ConfigurationError(f"{file}: data.path: there is no {path}")
     if config.training.initial is not None and not config.training.initial.is_file():
         raise ConfigurationError(f"{file}: training.initial: {config.training.initial} is not a file")
+    if ":" in config.task.name:
+        # PyTorch takes a second to load: only for who brings a task along.
+        from appliance.training import tasks  # noqa: PLC0415
+
+        tasks.find(config.task)
     click.echo(
         f"{file}: {config.node} of {config.cluster.name} can start; {len(config.cluster.members)} members, "
         f"quorum {config.quorum}, {_strategy(config.aggregation)}, "
@@ -38,6 +46,4 @@ def check(file: Path) -> None:
 
 
 def _strategy(settings: Aggregation) -> str:
-    if settings.strategy == "mean":
-        return "strategy mean (bears no attacker)"
-    return f"strategy {settings.strategy} (bears {settings.attackers} attacker{'s' if settings.attackers > 1 else ''})"
+    return f"strategy {settings.strategy} (bears {settings.bears or 'no'} attacker{'s' if settings.bears > 1 else ''})"

@@ -1,17 +1,18 @@
 """``p2pfl-node init``: a ready cluster in a folder."""
 
 from pathlib import Path
+from typing import Literal, cast
 
 import click
 
 from appliance.node.cluster import ClusterPlan, create_cluster
-from appliance.words.settings import Data
+from appliance.words.settings import Data, Task
 
 
 class DataSource(click.ParamType[tuple[str, Path | None]]):
-    """``digits``, or ``mnist:`` and a folder."""
+    """``digits``, ``mnist:`` and a folder, or ``csv:`` and a file."""
 
-    name = "digits|mnist:PATH"
+    name = "digits|mnist:PATH|csv:FILE"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
@@ -19,9 +20,23 @@ class DataSource(click.ParamType[tuple[str, Path | None]]):
         source, _, path = str(value).partition(":")
         if (source, path) == ("digits", ""):
             return "digits", None
-        if source == "mnist" and path:
-            return "mnist", Path(path)
-        return self.fail(f"{value!r} is neither digits nor mnist:PATH, where PATH holds MNIST/raw", param, ctx)
+        if source in {"mnist", "csv"} and path:
+            return source, Path(path)
+        return self.fail(f"{value!r} is none of digits, mnist:PATH (with MNIST/raw in it), csv:FILE", param, ctx)
+
+
+class ImageSource(DataSource):
+    """What the paper's network learns from: ``digits``, or ``mnist:`` and a folder."""
+
+    name = "digits|mnist:PATH"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, Path | None]:
+        source, path = super().convert(value, param, ctx)
+        if source == "csv":
+            self.fail(f"{value!r} is neither digits nor mnist:PATH (with MNIST/raw in it)", param, ctx)
+        return source, path
 
 
 @click.command(short_help="Make a ready cluster: keys, configuration, data.")
@@ -49,6 +64,8 @@ class DataSource(click.ParamType[tuple[str, Path | None]]):
     help="Skew the labels of the shards by Dirichlet(alpha); IID without it.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the split into shards.")
+@click.option("--task", default="ann", show_default=True, help="What is learned: ann, cnn, tabular, or MODULE:FACTORY.")
+@click.option("--task-folder", type=click.Path(path_type=Path), help="Where the task's module lies.")
 @click.option("--cluster", "name", default="p2pfl", show_default=True, help="The cluster's name.")
 def init(
     *,
@@ -59,11 +76,19 @@ def init(
     data: tuple[str, Path | None],
     alpha: float | None,
     seed: int,
+    task: str,
+    task_folder: Path | None,
     name: str,
 ) -> None:
     """Make a ready cluster in DIR: authority, and for each node its configuration, keys and share of the data."""
-    source = Data(source="mnist" if data[0] == "mnist" else "digits", path=data[1], alpha=alpha, seed=seed)
-    plan = ClusterPlan(nodes=nodes, hosts=hosts, base_port=base_port, name=name, data=source)
+    plan = ClusterPlan(
+        nodes=nodes,
+        hosts=hosts,
+        base_port=base_port,
+        name=name,
+        data=Data(source=cast(Literal["digits", "mnist", "csv"], data[0]), path=data[1], alpha=alpha, seed=seed),
+        task=Task(name=task, folder=task_folder.absolute() if task_folder else None),
+    )
     files = create_cluster(folder, plan)
     click.echo(
         f"{folder}: the cluster {name}, {nodes} node{'s' if nodes > 1 else ''}\n"

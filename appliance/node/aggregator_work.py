@@ -6,9 +6,10 @@ Everything here runs on that one thread, so it needs no lock; the keys and array
 import itertools
 from dataclasses import dataclass
 
+from appliance.aggregation.state import parse_model, serialise_model
 from appliance.aggregation.strategies import strategy_for
 from appliance.aggregation.strategy import Strategy
-from appliance.aggregation.tensors import Arrays, parse, serialise
+from appliance.aggregation.tensors import Arrays
 from appliance.aggregation.validation import check_samples, parse_update
 from appliance.delivery.padding import unpad
 from appliance.envelopes.format import Kind
@@ -103,7 +104,7 @@ class AggregatorWork:
         self._round_key = self._random(ROUND_KEY_BYTES)
         self._strategy = None
         layout = self._trainer.layout
-        self._strategy = strategy_for(self._settings, layout, lambda: parse(self._read(base), layout))
+        self._strategy = strategy_for(self._settings, layout, lambda: parse_model(self._read(base), layout))
         token_key = self._keys.take().rsa
         self._mint = Mint(token_key, self._random)
         return public_der(token_key)
@@ -200,7 +201,7 @@ class AggregatorWork:
         strategy, self._strategy = self._strategy, None
         if strategy is None:
             raise ApplianceError("the round could not begin, or an accepted update could not be counted")
-        return self._models.put(serialise(strategy.result(), self._trainer.layout))
+        return self._models.put(serialise_model(strategy.result(), self._trainer.layout))
 
     def seal_candidate(self, digest: Digest) -> bytes:
         """Seal a candidate's bytes under the round key, for all who have a receipt."""

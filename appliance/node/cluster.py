@@ -32,6 +32,7 @@ from appliance.words.settings import (
     Member,
     Operator,
     Rounds,
+    Task,
     Training,
 )
 
@@ -51,7 +52,7 @@ class ClusterPlan(Struct, frozen=True, kw_only=True):
         name: the cluster's.
         data: where the nodes' data comes from. Node i gets shard ``data.shard`` + i of ``data.shards``, or of as
             many as there are nodes, if that is more.
-        consensus, rounds, training, envelopes, delivery: the same on every node.
+        consensus, rounds, task, training, envelopes, delivery: the same on every node.
     """
 
     nodes: int = 5
@@ -61,6 +62,7 @@ class ClusterPlan(Struct, frozen=True, kw_only=True):
     data: Data = Data()
     consensus: Consensus = Consensus()
     rounds: Rounds = Rounds()
+    task: Task = msgspec.field(default_factory=Task)
     training: Training = Training()
     envelopes: Envelopes = Envelopes()
     delivery: Delivery = Delivery()
@@ -165,6 +167,7 @@ def _config(plan: ClusterPlan, members: dict[NodeName, Member], node: NodeName, 
         state=Path("state"),
         consensus=plan.consensus,
         rounds=plan.rounds,
+        task=plan.task,
         training=plan.training,
         data=msgspec.structs.replace(
             plan.data, path=path, shard=plan.data.shard + number, shards=max(plan.data.shards, plan.nodes)

@@ -24,6 +24,7 @@ from appliance.words.settings import (
     Operator,
     Rounds,
     Section,
+    Task,
     Training,
 )
 
@@ -43,6 +44,7 @@ class Config(Section, frozen=True):
     consensus: Consensus = Consensus()
     rounds: Rounds = Rounds()
     aggregation: Aggregation = Aggregation()
+    task: Task = msgspec.field(default_factory=Task)
     training: Training = Training()
     data: Data = Data()
     envelopes: Envelopes = Envelopes()
@@ -184,9 +186,11 @@ def _resolve(config: Config, folder: Path) -> Config:
         config.identity,
         **{name: folder / getattr(config.identity, name) for name in config.identity.__struct_fields__},
     )
-    data = config.data
+    data, task = config.data, config.task
     if data.path is not None:
         data = msgspec.structs.replace(data, path=folder / data.path)
+    if task.folder is not None:
+        task = msgspec.structs.replace(task, folder=folder / task.folder)
     consensus = config.consensus
     if consensus.raftos_secret is not None:
         consensus = msgspec.structs.replace(consensus, raftos_secret=folder / consensus.raftos_secret)
@@ -194,7 +198,7 @@ def _resolve(config: Config, folder: Path) -> Config:
     if training.initial is not None:
         training = msgspec.structs.replace(training, initial=folder / training.initial)
     config = msgspec.structs.replace(config, consensus=consensus, training=training)
-    return msgspec.structs.replace(config, state=folder / config.state, identity=identity, data=data)
+    return msgspec.structs.replace(config, state=folder / config.state, identity=identity, data=data, task=task)
 
 
 def _check(config: Config, path: Path) -> None:
@@ -207,6 +211,9 @@ def _check(config: Config, path: Path) -> None:
     if config.node not in members:
         refuse("node", f"{config.node} is not among cluster.members ({', '.join(sorted(members))})")
     _check_quorum(config, refuse)
+    aggregation = config.aggregation
+    for key in aggregation.unused:
+        refuse(f"aggregation.{key}", f"has no effect on {aggregation.strategy}: remove it, or change the strategy")
     if config.cluster.join and len(members) == 1:
         refuse("cluster.join", "is true, and cluster.members names no other node: list those of the running cluster")
     if config.cluster.join and config.consensus.engine == "raftos":
@@ -229,6 +236,8 @@ def _check(config: Config, path: Path) -> None:
         refuse("data.shard", f"is {data.shard}, and must be below data.shards ({data.shards})")
     if data.source == "mnist" and data.path is None:
         refuse("data.path", "is missing; source mnist needs the folder that holds MNIST/raw")
+    if data.source == "csv" and data.path is None:
+        refuse("data.path", "is missing; source csv needs the file")
     ports = {"mesh_port": config.me.mesh_port, "operator.port": config.operator.port}
     if len(set(ports.values())) < len(ports):
         refuse("operator.port", f"is {config.operator.port}, the same as this node's mesh port")

@@ -48,11 +48,15 @@ class NodeCore:
         stored: frozenset[Digest],
         now: Monotonic,
         least_updates: int = 1,
+        task: str = "",
         joins: bool = False,
     ) -> None:
         """Begin as a follower with what the disk holds: the term, a kept update, the models whose bytes are there.
 
-        ``least_updates``: no round closes with fewer. ``joins``: this node is new in a cluster that is there already.
+        Args:
+            least_updates: no round closes with fewer.
+            task: the fingerprint of this node's task.
+            joins: this node is new in a cluster that is there already.
         """
         self.node = node
         self._period_s = consensus.period_s
@@ -68,7 +72,9 @@ class NodeCore:
             window_s=delivery.window_s,
             key_rounds=key_rounds,
             least_updates=least_updates,
+            task=task,
         )
+        self._task = task
         self.role = Role.FOLLOWER
         self.term = term
         self.leader: NodeName | None = None
@@ -140,7 +146,7 @@ class NodeCore:
             return []
         committed = {model.digest for model in models}
         self._decided(head.term, committed)
-        return [*self.participant.committed(head, now), self._remove_old_models()]
+        return [*self._compare_task(head), *self.participant.committed(head, now), self._remove_old_models()]
 
     def entries_committed(self, entries: Sequence[Entry], now: Monotonic) -> list[Action]:
         """Consensus committed these entries, in this order."""
@@ -153,6 +159,9 @@ class NodeCore:
                 head = self.lineage.head
                 is_stored = head is not None and head.digest in self._stored
                 actions += self.aggregator.lead(self.term, head, now, head_is_stored=is_stored)
+                if self.participant.excluded:
+                    # It can't average the others' updates: another node is to lead.
+                    actions += self.resign(now)
         if self.lineage.head is not before:
             actions.append(self._remove_old_models())
         return actions
@@ -169,7 +178,18 @@ class NodeCore:
             note = f"a second model for round {model.round} was proposed by the leader of term {model.term}: left out"
             return [Note("warning", note)]
         self._decided(entry.term, {model.digest})
-        return [*self.aggregator.committed(model, now), *self.participant.committed(model, now)]
+        compared = self._compare_task(model)
+        return [*compared, *self.aggregator.committed(model, now), *self.participant.committed(model, now)]
+
+    def _compare_task(self, head: GlobalModel) -> list[Action]:
+        """Keep this node out of the rounds of a cluster that learns something else; say so once."""
+        if self.participant.excluded or not head.task or not self._task or head.task == self._task:
+            return []
+        reason = (
+            f"this node's task is {self._task}, and the cluster's is {head.task}: set [task] as on the others, restart"
+        )
+        self.participant.exclude(reason)
+        return [Note("error", f"kept out of rounds: {reason}")]
 
     def _decided(self, term: Term, committed: Collection[Digest]) -> None:
         """Entries up to one of ``term`` are committed: what may yet be committed is of that term, or later.

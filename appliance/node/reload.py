@@ -9,7 +9,7 @@ from appliance.node.config import Config
 LIVE: dict[str, frozenset[str]] = {
     "logging": frozenset({"level"}),
     "rounds": frozenset({"quorum", "deadline_s", "interval_s"}),
-    "training": frozenset({"learning_rate", "epochs", "batch_size"}),
+    "training": frozenset({"learning_rate", "epochs", "batch_size", "proximal"}),
 }
 """The keys that take effect without a restart, by section: from the next line, round and training on."""
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from msgspec import Struct
 
 from appliance.node.config import Config
-from appliance.words.settings import Aggregation, Consensus, Delivery, Envelopes, Logging, Rounds, Training
+from appliance.words.settings import Aggregation, Consensus, Delivery, Envelopes, Logging, Rounds, Task, Training
 
-Value = str | int | float | bool | Path
+Value = str | int | float | bool | Path | list["Value"] | dict[str, "Value"]
 
 _HEAD = """\
 # A node of p2pfl-node. Relative paths are relative to this file. Unknown keys are errors.
@@ -16,6 +16,7 @@ _HEAD = """\
 _COMMENTS = {
     "cluster": "The whole cluster, this node included; the same on every node.",
     "identity": "The private key must be readable by its owner only (mode 0600).",
+    "task": "What is learned; the same on every node.",
     "data": "This node's part of the training data. All but the shard is the same on every node.",
     "rounds": "A round opens every interval_s, and closes when all live nodes have delivered, or at deadline_s.",
     "aggregation": "What turns a round's updates into a model; the same on every node.",
@@ -35,6 +36,7 @@ def render(config: Config) -> str:
         _section("cluster", {"name": config.cluster.name, **({"join": True} if config.cluster.join else {})}),
         "".join(f"\n[cluster.members.{_key(name)}]\n{_lines(_fields(member))}" for name, member in members.items()),
         _section("identity", _fields(config.identity)),
+        _tuning("task", config.task, Task()),
         _section("data", _fields(config.data)),
         _tuning("rounds", config.rounds, Rounds()),
         _tuning("aggregation", config.aggregation, Aggregation()),
@@ -81,4 +83,8 @@ def _value(value: Value) -> str:
             char if char.isprintable() and char not in '"\\' else f"\\U{ord(char):08x}" for char in str(value)
         )
         return f'"{escaped}"'
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_value(key)} = {_value(inner)}' for key, inner in value.items())}}}"
     return str(value).lower() if isinstance(value, bool) else repr(value)

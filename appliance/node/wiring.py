@@ -42,7 +42,7 @@ from appliance.storage.seeds import seed
 from appliance.systemd.journal import JournalHandler
 from appliance.systemd.notify import Notifier
 from appliance.tokens.wallet import Wallet
-from appliance.training import datasets
+from appliance.training import tasks
 from appliance.training.trainer import Trainer
 from appliance.words.clock import Clock, system_clock
 from appliance.words.messages import Revocations
@@ -119,8 +119,8 @@ async def _node(config: Config, clock: Clock, reread: Callable[[], Config]) -> A
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(os.close, lock_folder(config.state))
         models, updates = ModelStore(config.state / "models"), UpdateStore(config.state / "update")
-        shard = await asyncio.to_thread(datasets.load, config.data, config.state / "data")
-        trainer, suite = Trainer(config.training, shard), config.envelopes.seal
+        task = await asyncio.to_thread(tasks.load, config.task, config.data, config.state / "data")
+        trainer, suite = Trainer(config.training, task), config.envelopes.seal
         if config.training.initial is not None and not models.digests():
             trainer.initial_model()  # a file that can't be used is said now, and not when this node leads
         pool = stack.enter_context(KeyPool(config.envelopes.pool, config.envelopes.rsa_bits, suite))
@@ -179,6 +179,7 @@ async def _node(config: Config, clock: Clock, reread: Callable[[], Config]) -> A
             members=frozenset(config.cluster.members),
             rounds=config.rounds,
             least_updates=config.aggregation.least_updates,
+            task=trainer.fingerprint,
             consensus=config.consensus,
             delivery=config.delivery,
             key_rounds=config.envelopes.key_rounds,

@@ -2,6 +2,8 @@
 
 import math
 
+import msgspec
+
 from appliance.rounds.actions import (
     Aggregate,
     AggregatorAction,
@@ -59,6 +61,7 @@ class Aggregator:
         window_s: float,
         key_rounds: int,
         least_updates: int = 1,
+        task: str = "",
     ) -> None:
         """Begin inactive. ``settings.quorum`` of None is a majority of the members.
 
@@ -66,9 +69,11 @@ class Aggregator:
             window_s: when all have finished, their updates come within this time; 0: each comes when it is finished.
             key_rounds: a fresh key after this many rounds.
             least_updates: what the strategy needs: the quorum is never below it, even with members removed.
+            task: the fingerprint of this node's task, for the lineage.
         """
         self._node = node
         self._cluster = cluster
+        self._task = task
         self._settings = settings
         self._window_s = window_s
         self._key_rounds = key_rounds
@@ -387,7 +392,8 @@ class Aggregator:
         if digest is None:
             return
         if len(self._stored_by) >= self._electorate.majority and metrics is not None and may_propose:
-            self._actions.append(Propose(current.as_global_model(self._term, self._head, digest, metrics, now)))
+            model = current.as_global_model(self._term, self._head, digest, metrics, now)
+            self._actions.append(Propose(msgspec.structs.replace(model, task=self._task)))
             self._enter(Phase.COMMITTING, now)
         if self._replicate.due(now) and len(self._stored_by) < len(self._electorate.members):
             first = self._replicate.tries == 0

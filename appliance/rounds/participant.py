@@ -39,6 +39,10 @@ class Step(Enum):
     DELIVERED = "waiting for the round to close"
     REFUSED = "update refused, waiting for the next round"
     FAILED = "can't train now, waiting to try again"
+    EXCLUDED = "kept out of rounds"
+
+
+_UNABLE = (Step.FAILED, Step.EXCLUDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,8 @@ class Participant:
         self._candidate: Candidate | None = None
         self._has_body = False
         self._said_unable = False
+        self.excluded = ""
+        """Why this node takes part in no round, ever; empty if it may."""
         self._training: tuple[Round, Digest] | None = None
         self._stopping = False
         self._training_retry = Retry(first_s=FAILURE_RETRY_S, most_s=60.0)
@@ -135,9 +141,15 @@ class Participant:
             )
         elif self._step is Step.REFUSED and self._receipt:
             reason, until = f"update refused ({self._receipt.reason}), waiting for the next round", self._deadline
+        elif self._step is Step.EXCLUDED:
+            reason = f"{reason}: {self.excluded}"
         elif self._step is Step.FAILED:
             until = max(self._training_retry.at, self._storing_retry.at)
         return Waiting(reason, self._since, until)
+
+    def exclude(self, reason: str) -> None:
+        """Take part in no round: this node has another task than the cluster. It still stores what is committed."""
+        self.excluded = reason
 
     def leader_changed(self, now: Monotonic) -> list[ParticipantAction]:
         """Consensus has another leader, or none: what the old one said no longer holds. Training goes on."""
@@ -155,7 +167,7 @@ class Participant:
         """The leader of this term said which round is open, and how far it is."""
         if opening.round > self._committed_round:
             self._opening = opening
-            if self._step is Step.FAILED:
+            if self._step in _UNABLE:
                 self._said_unable = False  # the leader says the round again each second: so does this node
             self._deadline = Monotonic(now + opening.deadline_s)
         return self._advance(now)
@@ -279,7 +291,7 @@ class Participant:
     def _say_whether_able(self) -> None:
         """A node that can't train now says so, that the round need not wait for it; and takes it back in time."""
         opening = self._opening
-        unable = self._step is Step.FAILED
+        unable = self._step in _UNABLE
         if opening is not None and unable != self._said_unable:
             self._said_unable = unable
             message = Participation(term=opening.term, round=opening.round, able=not unable)
@@ -288,7 +300,7 @@ class Participant:
     def _ask_for_token(self, now: Monotonic) -> None:
         """From the opening on, whatever the training does: when it is asked for says nothing about an update."""
         opening = self._opening
-        if opening is None or self._token_key == opening.token_key:
+        if opening is None or self.excluded or self._token_key == opening.token_key:
             return
         if self._asking_with != opening.token_key:
             self._asking_with = opening.token_key
@@ -305,6 +317,8 @@ class Participant:
     def _next_step(self, now: Monotonic) -> Step:
         opening = self._opening
         self._stop_stale_training()
+        if self.excluded:
+            return Step.EXCLUDED
         if self._training is not None:
             return Step.TRAINING
         if self._announcement is None:
@@ -321,7 +335,7 @@ class Participant:
             return
         opening = self._opening
         replaced = opening is not None and self._training != (opening.round, opening.base)
-        if replaced or self._training[0] <= self._committed_round:
+        if self.excluded or replaced or self._training[0] <= self._committed_round:
             self._stopping = True
             self._actions.append(StopTraining())
 

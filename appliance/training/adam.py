@@ -22,7 +22,7 @@ class Adam:
         self._parameters = [parameter.detach() for parameter in parameters]
         self._first = [torch.zeros_like(parameter) for parameter in self._parameters]
         self._second = [torch.zeros_like(parameter) for parameter in self._parameters]
-        self._step = torch.zeros(())
+        self._step = torch.zeros((), device=self._parameters[0].device)
         self._steps = [self._step] * len(self._parameters)
         self._learning_rate = learning_rate
 

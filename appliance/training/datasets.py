@@ -36,6 +36,8 @@ def load(data: Data, cache: Path) -> Shard:
     Raises:
         OperatorError: naming the key of the settings and what is allowed. StateError if the cache can't be used.
     """
+    if data.source == "csv":
+        raise OperatorError("data.source is csv, and images are read from digits or mnist; task.name may be tabular")
     if data.source == "digits":
         training, held_out = examples.read(_DIGITS)
         return Shard(data.shard, select(training, data), held_out)

@@ -1,4 +1,4 @@
-"""Training and judging of the paper's network on one shard."""
+"""Training and judging of a task's network on one node's samples."""
 
 import math
 import sys
@@ -11,15 +11,16 @@ import numpy as np
 import torch
 from msgspec import Struct
 from torch import Tensor, nn
-from torch.nn import functional
 
-from appliance.aggregation.tensors import parse, serialise
-from appliance.aggregation.validation import parse_update
+from appliance.aggregation.state import parse_model, serialise_model
+from appliance.aggregation.tensors import serialise
+from appliance.aggregation.validation import is_finite
 from appliance.training.adam import Adam
-from appliance.training.ann import Ann
-from appliance.training.examples import Examples, Shard
+from appliance.training.device import device_of
+from appliance.training.proximal import Proximal
+from appliance.training.task import Task, fingerprint, layout_of
 from appliance.words.errors import OperatorError, RemoteError
-from appliance.words.models import Metrics, ModelLayout, SampleCount, TensorLayout
+from appliance.words.models import Metrics, SampleCount
 from appliance.words.settings import Training
 
 Progress = Callable[[int, float], None]
@@ -27,7 +28,6 @@ Progress = Callable[[int, float], None]
 
 _JUDGED_AT_ONCE = 500
 """Held-out samples in one forward pass: hidden layers of 4 MB. More are no faster, and leave memory behind."""
-_PIXEL = 1 / 255
 
 
 class Trained(Struct, frozen=True):
@@ -45,23 +45,25 @@ class Trained(Struct, frozen=True):
 
 
 class Trainer:
-    """Trains the network on one shard. Its methods share no state, so threads may call them at the same time.
+    """Trains one task's network. Its methods share no state, so threads may call them at the same time.
 
-    Everything is deterministic: the same seed, shard, base, round and number of threads give the same bytes. PyTorch's
-    number of threads is one setting for the whole process; this class sets it.
+    On the CPU everything is deterministic: the same seed, samples, base, round and number of threads give the same
+    bytes. PyTorch's number of threads is one setting for the whole process; this class sets it.
 
     Attributes:
-        layout: the tensors that every model of this task must have.
-        samples: training samples in the shard.
+        layout: the tensors of the network, which every model of this task has.
+        fingerprint: tells this task from others.
+        samples: how many this node trains on.
     """
 
-    def __init__(self, settings: Training, shard: Shard) -> None:
+    def __init__(self, settings: Training, task: Task) -> None:
+        """Raises OperatorError if the task's network can't be averaged, or the device is not there."""
         self._settings = settings
-        self._shard = shard
-        self._images, self._labels = _tensors(shard.training)
-        self._held_out_images, self._held_out_labels = _tensors(shard.held_out)
-        self.samples = len(shard.training)
-        self.layout = _layout_of(_empty_network())
+        self._device = device_of(settings)
+        self._task = task
+        self.samples = len(task.training)
+        self.layout = layout_of(task, _empty_network(task))
+        self.fingerprint = fingerprint(task, self.layout)
         torch.set_num_threads(settings.threads)
 
     @property
@@ -84,7 +86,7 @@ class Trainer:
             return self._initial_from(self._settings.initial)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self._settings.seed)
-            network = Ann()
+            network = self._task.network()
         return self._bytes_of(network)
 
     def train(
@@ -95,10 +97,10 @@ class Trainer:
         stop: Event,
         progress: Progress | None = None,
     ) -> Trained | None:
-        """Train from a base model: the settings' epochs of Adam with fresh moments, on mini-batches of cross entropy.
+        """Train from a base model: the settings' epochs of Adam with fresh moments, on mini-batches.
 
         Args:
-            base: safetensors bytes of ``layout``.
+            base: safetensors bytes of ``layout``; the state of an aggregation strategy in them has no effect.
             round: with the settings' seed, the epoch and the shard it seeds the order of the samples.
             stop: when set, training ends within a batch (some milliseconds).
 
@@ -112,16 +114,16 @@ class Trainer:
         settings = self._settings  # another thread may set others meanwhile
         network = self._network_of(base)
         parameters = list(network.parameters())
-        adam = Adam(parameters, settings.learning_rate)
+        adam, pull = Adam(parameters, settings.learning_rate), Proximal(parameters, settings.proximal)
         batches = math.ceil(self.samples / settings.batch_size)
         with _denormals_flushed():
             for epoch in range(settings.epochs):
-                for done, (images, labels) in enumerate(self._batches(settings, round, epoch), start=1):
+                for done, (inputs, targets) in enumerate(self._batches(settings, round, epoch), start=1):
                     if stop.is_set():
                         return None
-                    loss = functional.cross_entropy(network(images), labels)
+                    loss = self._task.loss(network(inputs), targets)
                     # Not backward(): it would add each gradient to one kept from the last batch, and cost a pass more.
-                    adam.step(torch.autograd.grad(loss, parameters))
+                    adam.step(pull.add_to(torch.autograd.grad(loss, parameters)))
                     if progress is not None:
                         progress(epoch, done / batches)
         _check_finite(parameters, round, settings.learning_rate)
@@ -136,7 +138,10 @@ class Trainer:
 
     def _initial_from(self, file: Path) -> bytes:
         try:
-            return serialise(parse_update(file.read_bytes(), self.layout), self.layout)
+            arrays = parse_model(file.read_bytes(), self.layout)
+            if all(map(is_finite, arrays.values())):
+                return serialise_model(arrays, self.layout)
+            problem = "holds a value that is not finite"
         except OSError as error:
             problem = f"can't be read ({error.strerror})"
         except RemoteError as error:
@@ -144,35 +149,45 @@ class Trainer:
         raise OperatorError(f"training.initial: {file} {problem}; name a safetensors file of it, or remove the key")
 
     def _batches(self, settings: Training, round_: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield pixels, float32 [batch, 28, 28] from 0 to 1, and labels, int64 [batch]; each sample once."""
-        seeds = (settings.seed, round_, epoch, self._shard.number)
+        """Yield inputs and targets of at most a batch's size; each sample once."""
+        task = self._task
+        seeds = (settings.seed, round_, epoch, task.shard)
         order = torch.from_numpy(np.random.default_rng(seeds).permutation(self.samples))
         for start in range(0, self.samples, settings.batch_size):
             places = order[start : start + settings.batch_size]
-            yield self._images.index_select(0, places) * _PIXEL, self._labels.index_select(0, places)
+            features = task.training.features.index_select(0, places)
+            targets = task.training.targets.index_select(0, places)
+            yield task.inputs(features.to(self._device)), targets.to(self._device)
 
     def _judge(self, network: nn.Module, limit: int | None) -> Metrics:
-        count = min(limit or len(self._shard.held_out), len(self._shard.held_out))
+        task = self._task
+        count = min(limit or len(task.held_out), len(task.held_out))
         right, loss = 0, 0.0
+        network.eval()
         with torch.inference_mode():
             for start in range(0, count, _JUDGED_AT_ONCE):
                 part = slice(start, min(start + _JUDGED_AT_ONCE, count))
-                labels = self._held_out_labels[part]
-                logits = network(self._held_out_images[part] * _PIXEL)
-                loss += functional.cross_entropy(logits, labels, reduction="sum").item()
-                right += int((logits.argmax(1) == labels).sum())
+                targets = task.held_out.targets[part].to(self._device)
+                outputs = network(task.inputs(task.held_out.features[part].to(self._device)))
+                loss += task.loss(outputs, targets).item() * len(targets)
+                right += task.right(outputs, targets)
         mean = loss / count
         return Metrics(right / count, mean if math.isfinite(mean) else sys.float_info.max, count)
 
     def _network_of(self, model: bytes) -> nn.Module:
         """Return a network with these weights (copied: a network changes its weights in place)."""
-        network = _empty_network()
-        arrays = parse(model, self.layout)
-        network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in arrays.items()}, assign=True)
-        return network
+        arrays = parse_model(model, self.layout)
+        weights = {tensor.name: torch.from_numpy(arrays[tensor.name].copy()) for tensor in self.layout}
+        network = _empty_network(self._task)
+        network.load_state_dict(weights, assign=True)
+        if any(buffer.is_meta for buffer in network.buffers()):
+            # What a network keeps beside its state has no value yet in an empty one.
+            network = self._task.network()
+            network.load_state_dict(weights, assign=True)
+        return network.to(self._device)
 
     def _bytes_of(self, network: nn.Module) -> bytes:
-        return serialise({name: tensor.numpy() for name, tensor in network.state_dict().items()}, self.layout)
+        return serialise({name: tensor.cpu().numpy() for name, tensor in network.state_dict().items()}, self.layout)
 
 
 def _check_finite(parameters: list[nn.Parameter], round_: int, learning_rate: float) -> None:
@@ -197,17 +212,7 @@ def _denormals_flushed() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-def _empty_network() -> nn.Module:
+def _empty_network(task: Task) -> nn.Module:
     """Return a network whose tensors have shapes and no memory yet."""
     with torch.device("meta"):
-        return Ann()
-
-
-def _layout_of(network: nn.Module) -> ModelLayout:
-    tensors = sorted(network.state_dict().items())
-    return tuple(TensorLayout(name, "F32", tuple(tensor.shape)) for name, tensor in tensors)
-
-
-def _tensors(examples: Examples) -> tuple[Tensor, Tensor]:
-    """Return the images, uint8 in the same memory, and the labels as cross entropy wants them, int64."""
-    return torch.from_numpy(examples.images), torch.from_numpy(examples.labels.astype(np.int64))
+        return task.network()

@@ -48,6 +48,7 @@ class GlobalModel(Struct, frozen=True, forbid_unknown_fields=True):
         accuracy, loss: of this model on the leader's held-out data.
         committed_at: seconds since 1970, the leader's wall clock; a record, never compared.
         duration_s: from the opening of the round to the proposal of this model, on the leader's monotonic clock.
+        task: the fingerprint of the leader's task; empty in lineages of before there was one.
     """
 
     version: Version
@@ -62,6 +63,7 @@ class GlobalModel(Struct, frozen=True, forbid_unknown_fields=True):
     loss: Loss
     committed_at: WallTime
     duration_s: Annotated[float, Meta(ge=0.0, le=1e9)] = 0.0
+    task: Annotated[str, Meta(max_length=300)] = ""
 
     def stamped(self, now: float) -> "GlobalModel":
         """Return it with the wall time ``now``, or what is nearest of what every node can read."""

@@ -1,8 +1,9 @@
 """The sections of a node's configuration, each with its defaults: the part that one core or shell is given."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
 from appliance.words.ids import NodeName
@@ -83,18 +84,36 @@ class Rounds(Section, frozen=True):
     interval_s: NonNegative = 60.0
 
 
+StrategyName = Literal["mean", "median", "trimmed-mean", "krum", "norm-clipping", "fedavgm", "fedadam", "fedyogi"]
+SERVER_OPTIMIZERS = ("fedavgm", "fedadam", "fedyogi")
+
+
 class Aggregation(Section, frozen=True):
     """What turns the updates of a round into a global model; the same on every node.
 
     Attributes:
-        strategy: ``mean`` is the paper's FedAvg and trusts every update; the others bear some hostile ones.
-        attackers: how many hostile updates a round may hold; ``mean`` bears none, whatever this says.
+        strategy: ``mean`` is the paper's FedAvg; it and the server optimizers (``fedavgm``, ``fedadam``, ``fedyogi``)
+            trust every update. The others bear some hostile ones.
+        attackers: how many hostile updates a round may hold; those that trust bear none, whatever this says.
         most_samples: an update that claims to stand for more training samples is refused.
+        server_learning_rate: a server optimizer's step; None is what suits it (``server_step``).
+        momentum: the share of a server optimizer's first moment that stays from round to round (beta 1).
+        second_momentum: the same of the second moment, of ``fedadam`` and ``fedyogi`` (beta 2).
+        tau: what these two add to the second moment's root: the smaller, the more each number has a pace of its own.
     """
 
-    strategy: Literal["mean", "median", "trimmed-mean", "krum", "norm-clipping"] = "mean"
+    strategy: StrategyName = "mean"
     attackers: AtLeastOne = 1
     most_samples: Annotated[int, Meta(ge=1, le=MOST_SAMPLES)] = MOST_SAMPLES
+    server_learning_rate: Positive | None = None
+    momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.9
+    second_momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.99
+    tau: Annotated[float, Meta(ge=1e-9, le=1)] = 1e-3
+
+    @property
+    def bears(self) -> int:
+        """How many hostile updates of a round the strategy bears."""
+        return 0 if self.strategy in ("mean", *SERVER_OPTIMIZERS) else self.attackers
 
     @property
     def least_updates(self) -> int:
@@ -102,19 +121,28 @@ class Aggregation(Section, frozen=True):
 
         More than half must be honest; Krum wants n >= 2f + 3 (Blanchard et al. 2017).
         """
-        match self.strategy:
-            case "mean":
-                return 1
-            case "krum":
-                return 2 * self.attackers + 3
-            case _:
-                return 2 * self.attackers + 1
+        return 2 * self.bears + (3 if self.strategy == "krum" else 1)
+
+    @property
+    def server_step(self) -> float:
+        """The server learning rate. Without one: 1 for FedAvgM, whose paper has none, and 0.01 for the adaptive two."""
+        return self.server_learning_rate or (1.0 if self.strategy == "fedavgm" else 0.01)
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """The server optimizers' keys that are set, and that the strategy does not use."""
+        keys = ("server_learning_rate", "momentum", "second_momentum", "tau")
+        used = {"fedavgm": keys[:2], "fedadam": keys, "fedyogi": keys}.get(self.strategy, ())
+        defaults = Aggregation()
+        return tuple(key for key in keys if key not in used and getattr(self, key) != getattr(defaults, key))
 
 
 class Training(Section, frozen=True):
     """How this node trains: Adam on mini-batches.
 
     Attributes:
+        proximal: mu of FedProx: how strongly the weights are held near the base model's; 0 is FedAvg.
+        device: ``auto`` takes the first CUDA device if there is one.
         initial: a safetensors file that begins the lineage, if this node leads first; None: a fresh network.
         judged_samples: held-out samples that an update's metrics rest on. 2,000 are enough for a percent, in a fifth of
             the time of MNIST's 10,000.
@@ -123,24 +151,42 @@ class Training(Section, frozen=True):
     learning_rate: Positive = 1e-3
     epochs: AtLeastOne = 1
     batch_size: AtLeastOne = 64
+    proximal: NonNegative = 0.0
     threads: AtLeastOne = 1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: AtLeastZero = 0
     initial: Path | None = None
     judged_samples: AtLeastOne = 2000
+
+
+class Task(Section, frozen=True):
+    """What is learned; the same on every node.
+
+    Attributes:
+        name: ``ann`` (the paper's network), ``cnn`` or ``tabular``; what an installed plug-in is called; or
+            ``module:factory``.
+        folder: where the module lies, unless Python finds it by itself.
+        options: what the task itself is told.
+    """
+
+    name: Annotated[str, Meta(min_length=1, max_length=200)] = "ann"
+    folder: Path | None = None
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class Data(Section, frozen=True):
     """This node's shard.
 
     Attributes:
-        source: ``digits`` (ships with the package) or ``mnist`` (a folder with the IDX files in ``MNIST/raw``).
-        path: the folder, for ``mnist``.
+        source: ``digits`` (ships with the package), ``mnist`` (a folder with the IDX files in ``MNIST/raw``) or
+            ``csv`` (a file); a plug-in may read something else.
+        path: the folder of ``mnist``, the file of ``csv``.
         shard: which of ``shards`` parts is this node's, from 0.
         alpha: None for IID shards; else the concentration of a Dirichlet distribution over labels (small: very skewed).
         seed: of the split; the same on every node.
     """
 
-    source: Literal["digits", "mnist"] = "digits"
+    source: Literal["digits", "mnist", "csv"] = "digits"
     path: Path | None = None
     shard: AtLeastZero = 0
     shards: AtLeastOne = 1

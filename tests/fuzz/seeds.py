@@ -3,12 +3,13 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import numpy as np
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from appliance.aggregation.tensors import serialise
+from appliance.aggregation.state import Moment, serialise_model, state_name
 from appliance.consensus import messages as consensus
 from appliance.consensus.membership import Membership, encode_membership
 from appliance.consensus.snapshot import Snapshot, encode_snapshot
@@ -122,7 +123,7 @@ def _examples() -> dict[str, list[bytes]]:
             bytes([size]) + seal.seal_under_key(b"payload", ROUND_KEY, term=3, round=7) for size in (0, 30, 255)
         ],
         "revocations": [form for serials in ([7], [8, 2**150]) for form in _lists(serials)],
-        "tensors": [_model()],
+        "tensors": list(_models()),
         "datagram": [
             Header(kind, bytes(8), b"session_", bytes(8) if kind is Kind.HELLO else b"token___", 1).encode() + bytes(40)
             for kind in Kind
@@ -180,8 +181,13 @@ def _lists(serials: list[int]) -> tuple[bytes, bytes]:
     return revoked.der, revoked.pem
 
 
-def _model() -> bytes:
-    return serialise({tensor.name: np.ones(tensor.shape, np.float32) for tensor in LAYOUT}, LAYOUT)
+def _models() -> Iterator[bytes]:
+    """Yield the network alone, and with each state."""
+    arrays = {tensor.name: np.ones(tensor.shape, np.float32) for tensor in LAYOUT}
+    yield serialise_model(arrays, LAYOUT)
+    for moment in get_args(Moment):
+        arrays |= {state_name(moment, tensor.name): np.ones(tensor.shape, np.float32) for tensor in LAYOUT}
+        yield serialise_model(arrays, LAYOUT)
 
 
 def _log_files(snapshot: bytes) -> Iterator[bytes]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 from cryptography import x509
 
-from appliance.aggregation import tensors
+from appliance.aggregation.state import parse_model, serialise_model
 from appliance.aggregation.validation import parse_update
 from appliance.consensus import membership
 from appliance.consensus import messages as consensus_messages
@@ -189,17 +189,18 @@ def revocations(content: bytes) -> None:
 
 
 def model(content: bytes) -> None:
-    """A model's bytes in safetensors form."""
+    """A model's bytes in safetensors form, with a strategy's state or without."""
     try:
-        arrays = tensors.parse(content, LAYOUT)
+        arrays = parse_model(content, LAYOUT)
     except RemoteError:
         return
-    written = tensors.serialise(arrays, LAYOUT)
-    assert tensors.serialise(tensors.parse(written, LAYOUT), LAYOUT) == written
+    written = serialise_model(arrays, LAYOUT)
+    assert serialise_model(parse_model(written, LAYOUT), LAYOUT) == written
     try:
-        parse_update(content, LAYOUT)
+        update = parse_update(content, LAYOUT)
     except RemoteError:
         return
+    assert update.keys() == {tensor.name for tensor in LAYOUT}
 
 
 def datagram(content: bytes) -> None:

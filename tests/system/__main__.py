@@ -6,6 +6,7 @@ bridge, its mounts and its guests away, however the run ended. Only cgroups are 
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -38,18 +39,20 @@ nft add table inet trial
 
 def main() -> int:
     """Run the system tests; return 77 if this machine can't, pytest's exit status otherwise."""
+    # As Ctrl-C does: the run below is killed, and with it its namespaces and all guests.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if problem := _cannot():
         print(f"test-system: {problem}", file=sys.stderr)
         return CANNOT
     # Before the network is shut out: this takes packages of Debian's, and wheels.
-    CACHE.mkdir(exist_ok=True)
     print("test-system: the guests' root file system", flush=True)
     image.build(CACHE)
     print("test-system: Ansible", flush=True)
     control.build()
     print("test-system: two versions of the packages, and their signed repository", flush=True)
     repository.build(CACHE)
-    tests = [sys.executable, "-m", "pytest", "-v", "-s", "--timeout", "900", str(Path(__file__).parent), *sys.argv[1:]]
+    options = ["-v", "-s", "--exitfirst", "--timeout", "900", str(Path(__file__).parent), *sys.argv[1:]]
+    tests = [sys.executable, "-m", "pytest", *options]
     try:
         return subprocess.run(
             [*NAMESPACES, *tests], cwd=ROOT, env={**os.environ, "P2PFL_SYSTEM_TESTS": "1"}, check=False

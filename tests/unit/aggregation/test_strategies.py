@@ -8,16 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from appliance.aggregation.state import parse_model, serialise_model
 from appliance.aggregation.strategies import strategy_for
 from appliance.aggregation.strategy import Strategy
 from appliance.aggregation.tensors import Arrays, serialise
 from appliance.aggregation.validation import check_samples, is_finite, parse_update
 from appliance.words.models import MOST_SAMPLES, TensorLayout
-from appliance.words.settings import Aggregation
+from appliance.words.settings import SERVER_OPTIMIZERS, Aggregation
 from tests.unit.aggregation.layouts import SMALL, drawn, models
 
 NAMES = get_args(next(iter(Aggregation.__annotations__.values())))
-ROBUST = [name for name in NAMES if name != "mean"]
+ROBUST = [name for name in NAMES if Aggregation(name).bears]
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 COUNTS = st.integers(1, MOST_SAMPLES)
 Updates = list[tuple[Arrays, int]]
@@ -46,8 +47,11 @@ def test_every_name_of_the_configuration_has_a_strategy() -> None:
         "TrimmedMean",
         "Krum",
         "NormClipping",
+        "FedAvgM",
+        "FedAdam",
+        "FedYogi",
     ]
-    assert [least(name, 2) for name in NAMES] == [1, 5, 5, 7, 5]
+    assert [least(name, 2) for name in NAMES] == [1, 5, 5, 7, 5, 1, 1, 1]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -59,7 +63,8 @@ def test_what_can_be_sent_gives_a_model_that_can_be_sent(name: str, updates: Upd
         parse_update(serialise(arrays, SMALL), SMALL)
     made = result(name, updates, base=base)
     assert all(is_finite(array) for array in made.values())
-    parse_update(serialise(made, SMALL), SMALL)
+    parse_model(serialise_model(made, SMALL), SMALL)
+    parse_update(serialise({tensor.name: made[tensor.name] for tensor in SMALL}, SMALL), SMALL)
 
 
 @pytest.mark.parametrize("name", ROBUST)
@@ -77,7 +82,7 @@ def test_order_does_not_matter_bit_for_bit(name: str, updates: Updates, base: Ar
 @pytest.mark.parametrize("name", NAMES)
 def test_order_does_not_matter_between_zero_and_negative_zero(name: str) -> None:
     zeros = [({name: np.full_like(a, sign) for name, a in drawn(0).items()}, 10) for sign in (0.0, 0.0, -0.0, -0.0, 1)]
-    made = {serialise(result(name, list(order)), SMALL) for order in itertools.permutations(zeros)}
+    made = {serialise_model(result(name, list(order)), SMALL) for order in itertools.permutations(zeros)}
     assert len(made) == 1
 
 
@@ -87,7 +92,7 @@ def test_order_does_not_matter_among_equal_scores() -> None:
     assert len(made) == 1, "1, 2 and 3 are all as near to two others, and two of them are taken"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["mean", *ROBUST])
 @given(model=models(FINITE), counts=st.lists(COUNTS, min_size=5, max_size=7), base=models(FINITE))
 def test_of_equal_updates_the_result_is_that_update(name: str, model: Arrays, counts: list[int], base: Arrays) -> None:
     made = result(name, [(model, samples) for samples in counts], base=base)
@@ -112,8 +117,8 @@ def test_arrays_are_left_alone_and_another_model_is_refused(name: str) -> None:
             made.add(wrong, 10)
     with pytest.raises(ValueError, match="has no weight"):
         made.add(drawn(9), 0)
-    before = serialise(made.result(), SMALL)
-    assert before == serialise(made.result(), SMALL)
+    before = serialise_model(made.result(), SMALL)
+    assert before == serialise_model(made.result(), SMALL)
     for seed, (arrays, _) in enumerate(updates):
         assert serialise(arrays, SMALL) == serialise(drawn(seed), SMALL)
 
@@ -134,7 +139,13 @@ def test_only_float32_is_taken(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_only_norm_clipping_asks_for_the_base(name: str) -> None:
+def test_no_network_may_use_the_names_of_state(name: str) -> None:
+    with pytest.raises(ValueError, match=r"begin with aggregation\. are for a strategy's state"):
+        strategy_for(Aggregation(name), (TensorLayout("aggregation.first/w", "F32", (1,)),), dict)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_those_that_need_the_base_ask_for_it(name: str) -> None:
     asked: list[str] = []
 
     def base() -> Arrays:
@@ -142,4 +153,12 @@ def test_only_norm_clipping_asks_for_the_base(name: str) -> None:
         return drawn(0)
 
     strategy_for(Aggregation(name), SMALL, base)  # type: ignore[arg-type]
-    assert asked == ([name] if name == "norm-clipping" else [])
+    assert asked == ([name] if name in ("norm-clipping", *SERVER_OPTIMIZERS) else [])
+
+
+def test_norm_clipping_takes_a_base_with_another_strategys_state() -> None:
+    updates = [(drawn(seed), 10) for seed in range(1, 4)]
+    with_state = result("fedadam", [(drawn(9), 10)])
+    bare = {tensor.name: with_state[tensor.name] for tensor in SMALL}
+    expected = serialise(result("norm-clipping", updates, base=bare), SMALL)
+    assert serialise(result("norm-clipping", updates, base=with_state), SMALL) == expected

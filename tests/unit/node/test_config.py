@@ -6,6 +6,7 @@ import pytest
 
 from appliance.node.config import Config, load
 from appliance.words.errors import ConfigurationError, OperatorError
+from appliance.words.settings import Aggregation
 
 WHOLE = """\
 node = "node1"
@@ -87,14 +88,21 @@ def test_no_file_and_no_text(tmp_path: Path) -> None:
         ("[rounds]\ndeadline_s = inf\n", "rounds.deadline_s: is inf, and must be at most 1e+09"),
         ("[consensus]\nperiod_s = 1e10\n", "consensus.period_s: is 1e+10, and must be at most 1e+09"),
         ("[operator]\nport = 70000\n", "operator.port: must be a whole number <= 65535"),
-        ("[data]\nsource = 'csv'\n", 'data.source: must be one of "digits", "mnist"'),
+        ("[data]\nsource = 'xml'\n", 'data.source: must be one of "digits", "mnist", "csv"'),
+        ("[data]\nsource = 'csv'\n", "data.path: is missing; source csv needs the file"),
+        ("[task]\nname = 3\n", "task.name: must be a text in quotes, and is a whole number"),
         ("[envelopes]\nrsa_bits = 1024\n", "envelopes.rsa_bits: must be one of 2048, 3072, 4096"),
         (
             "[aggregation]\nstrategy = 'bulyan'\n",
-            'aggregation.strategy: must be one of "mean", "median", "trimmed-mean", "krum", "norm-clipping"',
+            'aggregation.strategy: must be one of "mean", "median", "trimmed-mean", "krum", "norm-clipping", '
+            '"fedavgm", "fedadam", "fedyogi"',
         ),
         ("[aggregation]\nattackers = 0\n", "aggregation.attackers: must be a whole number >= 1"),
         ("[aggregation]\nmost_samples = 0\n", "aggregation.most_samples: must be a whole number >= 1"),
+        ("[aggregation]\nmomentum = 1\n", "aggregation.momentum: must be a number < 1.0"),
+        ("[aggregation]\nsecond_momentum = -0.1\n", "aggregation.second_momentum: must be a number >= 0.0"),
+        ("[aggregation]\ntau = 0\n", "aggregation.tau: must be a number >= 1e-09"),
+        ("[aggregation]\nserver_learning_rate = 0\n", "aggregation.server_learning_rate: must be a number > 0.0"),
         ("[logging]\nlevel = 'all'\n", 'logging.level: must be one of "debug", "info", "warning", "error"'),
         ("[data]\npath = 3\n", "data.path: must be a path, and is 3"),
         ("[data]\npath = [3]\n", "data.path: must be a path, and is a list"),
@@ -185,6 +193,18 @@ def test_a_part_that_is_missing_or_another(tmp_path: Path, old: str, new: str, p
             "rounds.quorum: is 2, and median needs 3 updates to bear aggregation.attackers (1)",
         ),
         (
+            "[aggregation]\nmomentum = 0.5\n",
+            "aggregation.momentum: has no effect on mean: remove it, or change the strategy",
+        ),
+        (
+            "[aggregation]\nstrategy = 'fedavgm'\nmomentum = 0.5\ntau = 0.1\n",
+            "aggregation.tau: has no effect on fedavgm: remove it, or change the strategy",
+        ),
+        (
+            "[aggregation]\nstrategy = 'fedadam'\nserver_learning_rate = inf\n",
+            "aggregation.server_learning_rate: is inf, and must be at most 1e+09",
+        ),
+        (
             "[consensus]\nheartbeat_interval_s = 0.2\n",
             "consensus.election_timeout_s: is 0.5 s, and must be at least three heartbeats (0.6 s)",
         ),
@@ -196,6 +216,17 @@ def test_a_part_that_is_missing_or_another(tmp_path: Path, old: str, new: str, p
 )
 def test_keys_that_do_not_fit_together(tmp_path: Path, addition: str, problem: str) -> None:
     assert _refused(tmp_path, WHOLE + addition).startswith(problem)
+
+
+def test_server_optimizers_have_defaults_and_take_their_keys(tmp_path: Path) -> None:
+    def aggregation(text: str) -> Aggregation:
+        (tmp_path / "node.toml").write_text(f"{WHOLE}[aggregation]\n{text}")
+        return load(tmp_path / "node.toml").aggregation
+
+    assert aggregation('strategy = "fedavgm"\nmomentum = 0\nserver_learning_rate = 0.5\n').server_step == 0.5
+    adam = aggregation('strategy = "fedadam"\n')
+    assert (adam.server_step, adam.momentum, adam.second_momentum, adam.tau) == (0.01, 0.9, 0.99, 1e-3)
+    assert aggregation('strategy = "fedyogi"\nsecond_momentum = 0.999\ntau = 0.01\nmomentum = 0.8\n').unused == ()
 
 
 def test_who_joins_knows_others_that_it_can_join(tmp_path: Path) -> None:

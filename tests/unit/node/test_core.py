@@ -25,6 +25,7 @@ def new_core(
     term: int = 0,
     stored: frozenset[Digest] = frozenset(),
     period_s: float = 40.0,
+    task: str = "",
     joins: bool = False,
 ) -> NodeCore:
     """Return the core of node0 as it begins."""
@@ -40,6 +41,7 @@ def new_core(
         kept=None,
         stored=stored,
         now=START,
+        task=task,
         joins=joins,
     )
 

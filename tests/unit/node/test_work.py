@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
+from appliance.aggregation.state import parse_model
 from appliance.aggregation.tensors import Array, parse, serialise
 from appliance.envelopes.format import parse_header
 from appliance.envelopes.pool import KeyPool
@@ -18,12 +19,13 @@ from appliance.rounds.participant import FinishedUpdate
 from appliance.storage.models import KeptUpdate, ModelStore, UpdateStore
 from appliance.tokens.wallet import Wallet
 from appliance.training import datasets
+from appliance.training.images import AnnTask
 from appliance.training.trainer import Trainer
 from appliance.words.errors import ApplianceError, RemoteError
 from appliance.words.ids import Digest
 from appliance.words.messages import Announcement, ModelRequest, Sealed
 from appliance.words.models import Metrics
-from appliance.words.settings import Aggregation, Data, Training
+from appliance.words.settings import SERVER_OPTIMIZERS, Aggregation, Data, StrategyName, Training
 
 MEAN = Aggregation()
 
@@ -32,7 +34,8 @@ class Pair:
     """A leader's and a participant's work, each with its own disk."""
 
     def __init__(self, folder: Path, keys: KeyPool, settings: Aggregation = MEAN) -> None:
-        trainer = Trainer(Training(), datasets.load(Data(shards=20), folder / "data"))
+        self.folder, self.keys = folder, keys
+        self.trainer = trainer = Trainer(Training(), AnnTask(datasets.load(Data(shards=20), folder / "data")))
         self.layout = trainer.layout
         self.leader_models, self.models = ModelStore(folder / "leader"), ModelStore(folder / "models")
         self.updates = UpdateStore(folder / "update")
@@ -46,6 +49,15 @@ class Pair:
     def announce(self, term: int) -> None:
         key_id, public_key = self.leader.begin(term)
         self.announcement = Announcement(cluster="c", leader="node0", term=term, key_id=key_id, public_key=public_key)
+
+    def elect(self, term: int, settings: Aggregation) -> None:
+        """Let a node lead that has done nothing yet, and has of all that was before only the base model's bytes."""
+        content = self.leader_models.get(self.base)
+        assert isinstance(content, bytes)
+        self.leader_models = ModelStore(self.folder / f"leader{term}")
+        assert self.leader_models.put(content) == self.base
+        self.leader = AggregatorWork(self.trainer, self.leader_models, self.keys, secrets.token_bytes, settings)
+        self.announce(term)
 
     def start_round(self, term: int = 1) -> None:
         """Open round 1, and give the participant its token."""
@@ -185,7 +197,8 @@ def changed(pair: Pair, change: Callable[[Array], Array]) -> bytes:
     """Return the base with each of its tensors changed."""
     base = pair.leader_models.get(pair.base)
     assert isinstance(base, bytes)
-    return serialise({name: change(array) for name, array in parse(base, pair.layout).items()}, pair.layout)
+    arrays = parse_model(base, pair.layout)
+    return serialise({tensor.name: change(arrays[tensor.name]) for tensor in pair.layout}, pair.layout)
 
 
 def count(pair: Pair, *updates: bytes, samples: int = 10) -> None:
@@ -269,3 +282,50 @@ def test_an_update_with_another_rounds_token_or_none_has_no_token(pair: Pair) ->
     pair.leader.end()
     with pytest.raises(RemoteError, match="no round is open"):
         pair.leader.sign_token("node1", bytes(256))
+
+
+def commit(pair: Pair, term: int, step: float) -> bytes:
+    """Do a round of three updates, ``step`` further than the base; return the new model's bytes."""
+    pair.start_round(term)
+    count(pair, *[changed(pair, lambda array: array + np.float32(step))] * 3)
+    pair.base = pair.leader.aggregate()
+    pair.leader.evaluate(pair.base)
+    model = pair.leader_models.get(pair.base)
+    assert isinstance(model, bytes)
+    return model
+
+
+@pytest.mark.parametrize("strategy", SERVER_OPTIMIZERS)
+def test_a_strategys_state_survives_its_leader(
+    tmp_path: Path, keys: KeyPool, strategy: Literal["fedavgm", "fedadam", "fedyogi"]
+) -> None:
+    """Whether one node led all the rounds or each another one, the models are the same bit for bit."""
+    steps, settings = [0.1, -0.2, 0.05, 0.0], Aggregation(strategy)
+    one, many = Pair(tmp_path / "one", keys, settings), Pair(tmp_path / "many", keys, settings)
+    assert one.base == many.base
+    expected = [commit(one, 1, step) for step in steps]
+    for term, step in enumerate(steps, start=2):
+        many.elect(term, settings)
+        assert commit(many, term, step) == expected[term - 2]
+    last, before = (parse_model(content, one.layout) for content in (expected[3], expected[2]))
+    assert not np.array_equal(last["output.bias"], before["output.bias"]), "nobody moved in it: only the state did"
+
+
+def test_leaders_of_different_settings_go_on_from_each_others_models(tmp_path: Path, keys: KeyPool) -> None:
+    """As while an operator changes one file after another: each leader reads what was committed, and leaves its own."""
+    pair = Pair(tmp_path, keys)
+    tensors = len(pair.layout)
+    chosen: list[tuple[StrategyName, int]] = [
+        *(("fedadam", 3), ("mean", 1), ("fedavgm", 2), ("fedyogi", 3), ("fedadam", 3)),
+        *(("norm-clipping", 1), ("fedavgm", 2), ("fedavgm", 2), ("median", 1)),
+    ]
+    for term, (strategy, times) in enumerate(chosen, start=2):
+        pair.elect(term, Aggregation(strategy))
+        assert len(parse_model(commit(pair, term, 0.01), pair.layout)) == times * tensors
+
+
+def test_an_update_that_brings_state_is_refused(tmp_path: Path, keys: KeyPool) -> None:
+    pair = Pair(tmp_path, keys, Aggregation("fedadam"))
+    model = commit(pair, 1, 0.1)
+    pair.start_round()
+    assert pair.deliver(pair.keep(model)).refusal == "the model has 18 tensors, and 6 are expected"
