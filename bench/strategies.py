@@ -161,7 +161,7 @@ def plot(file: Path, title: str, curves: Curves) -> None:
         style = "-" if number < 10 else "--"
         axes.plot([100 * each.accuracy for each in metrics], style, color=f"C{number % 10}", label=name)
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside right upper")
     figure.savefig(file, dpi=150)
 
 

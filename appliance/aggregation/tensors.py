@@ -23,7 +23,8 @@ Array = NDArray[np.float32]
 Arrays = dict[str, Array]
 """A model's tensors by name, float32."""
 
-_F32 = np.dtype("<f4")
+_DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "I8": np.dtype("i1")}
+"""By safetensors' word. A model's tensors are F32; the others are those of encoded updates."""
 _PREFIX = 8
 _METADATA = "__metadata__"
 _Offset = Annotated[int, Meta(ge=0, lt=2**53)]
@@ -43,7 +44,7 @@ def serialise(arrays: Mapping[str, NDArray[Any]], layout: ModelLayout) -> bytes:
     """Return a model's safetensors bytes: the same arrays give the same bytes on every node.
 
     Args:
-        arrays: exactly the tensors of ``layout``, float32, each of its shape.
+        arrays: exactly the tensors of ``layout``, each of its shape and type.
         layout: sorted by name, which is also the order of the bytes.
 
     Raises:
@@ -56,7 +57,9 @@ def serialise(arrays: Mapping[str, NDArray[Any]], layout: ModelLayout) -> bytes:
 
 
 def parse(content: bytes | memoryview, *layouts: ModelLayout) -> Arrays:
-    """Return the tensors as read-only float32 views into ``content``, which they keep alive; their values unchecked.
+    """Return the tensors as read-only views into ``content``, which they keep alive; their values unchecked.
+
+    They are float32 where the layout says F32, as a model's does. Unaligned if the sender's header makes them so.
 
     Args:
         content: a model's bytes, all of them.
@@ -76,7 +79,7 @@ def parse(content: bytes | memoryview, *layouts: ModelLayout) -> Arrays:
     _check_coverage(entries, len(content) - start)
     return {
         tensor.name: np.frombuffer(
-            content, _F32, count_of(tensor), start + entries[tensor.name].data_offsets[0]
+            content, _DTYPES[tensor.dtype], count_of(tensor), start + entries[tensor.name].data_offsets[0]
         ).reshape(tensor.shape)
         for tensor in layout
     }
@@ -87,12 +90,17 @@ def count_of(tensor: TensorLayout) -> int:
     return int(np.prod(tensor.shape, dtype=np.int64))
 
 
+def _size_of(tensor: TensorLayout) -> int:
+    """Return how many bytes a tensor has."""
+    return count_of(tensor) * _DTYPES[tensor.dtype].itemsize
+
+
 def _header(layout: ModelLayout) -> bytes:
     """Return the length and the header, padded to a multiple of 8 so that the numbers after it are aligned."""
     entries: dict[str, _Entry] = {}
     begin = 0
     for tensor in layout:
-        end = begin + count_of(tensor) * _F32.itemsize
+        end = begin + _size_of(tensor)
         entries[tensor.name] = _Entry(tensor.dtype, tensor.shape, (begin, end))
         begin = end
     text = msgspec.json.encode(entries)
@@ -101,7 +109,7 @@ def _header(layout: ModelLayout) -> bytes:
 
 
 def _bytes_of(array: NDArray[Any], tensor: TensorLayout) -> memoryview:
-    if tensor.dtype != "F32" or array.dtype != _F32 or array.shape != tensor.shape:
+    if tensor.dtype not in _DTYPES or array.dtype != _DTYPES[tensor.dtype] or array.shape != tensor.shape:
         raise ValueError(
             f"{tensor.name} is {array.dtype}{array.shape}, and the layout says {tensor.dtype}{tensor.shape}"
         )
@@ -129,7 +137,7 @@ def _check_entry(entry: _Entry, tensor: TensorLayout) -> None:
     if entry.shape != tensor.shape:
         raise RemoteError(f"the tensor {tensor.name} is not of shape {list(tensor.shape)}")
     begin, end = entry.data_offsets
-    if end - begin != count_of(tensor) * _F32.itemsize:
+    if end - begin != _size_of(tensor):
         raise RemoteError(f"the tensor {tensor.name} has not as many bytes as its shape says")
 
 

@@ -3,14 +3,16 @@
 Everything here runs on that one thread, so it needs no lock; the keys and arrays of a term live and end here.
 """
 
+import functools
 import itertools
 from dataclasses import dataclass
 
+from appliance.aggregation.encoding import decode
 from appliance.aggregation.state import parse_model, serialise_model
 from appliance.aggregation.strategies import strategy_for
 from appliance.aggregation.strategy import Strategy
 from appliance.aggregation.tensors import Arrays
-from appliance.aggregation.validation import check_samples, parse_update
+from appliance.aggregation.validation import check_samples
 from appliance.delivery.padding import unpad
 from appliance.envelopes.format import Kind
 from appliance.envelopes.keys import PrivateKey, RecipientKey, Suite, load_recipient, public_der
@@ -34,7 +36,7 @@ from appliance.words.messages import (
     decode_to_leader,
     encode,
 )
-from appliance.words.models import Metrics
+from appliance.words.models import Encoding, Metrics
 from appliance.words.random import RandomBytes
 from appliance.words.settings import Aggregation
 
@@ -75,6 +77,8 @@ class AggregatorWork:
         self._round_key = random(ROUND_KEY_BYTES)
         self._mint: Mint | None = None
         self._strategy: Strategy | None = None
+        self._encoding: Encoding = "float32"
+        self._base: Arrays = {}
         self._opened: dict[int, _Opened] = {}
 
     def begin(self, term: Term) -> tuple[bytes, bytes]:
@@ -90,21 +94,24 @@ class AggregatorWork:
         self._opened.clear()
         self._round = 0
         self._mint = self._strategy = None
+        self._base = {}
         self._round_key = self._random(ROUND_KEY_BYTES)
 
-    def start_round(self, round_: Round, base: Digest) -> bytes:
+    def start_round(self, round_: Round, base: Digest, encoding: Encoding) -> bytes:
         """Begin with no update counted, and fresh keys for the round's candidate and tokens; return the tokens' key.
 
-        Its updates are trained on ``base``.
+        Its updates are trained on ``base``, and encoded as ``encoding`` says.
 
         Raises:
-            ApplianceError: the strategy needs the base model, and it is not here; then nothing is aggregated.
+            ApplianceError: strategy or encoding need the base model, and it is not here; then nothing is aggregated.
         """
         self._round = round_
         self._round_key = self._random(ROUND_KEY_BYTES)
         self._strategy = None
         layout = self._trainer.layout
-        self._strategy = strategy_for(self._settings, layout, lambda: parse_model(self._read(base), layout))
+        base_arrays = functools.cache(lambda: parse_model(self._read(base), layout))
+        self._encoding, self._base = encoding, {} if encoding == "float32" else base_arrays()
+        self._strategy = strategy_for(self._settings, layout, base_arrays)
         token_key = self._keys.take().rsa
         self._mint = Mint(token_key, self._random)
         return public_der(token_key)
@@ -139,7 +146,9 @@ class AggregatorWork:
         try:
             token = self._check_token(update)
             check_samples(update.samples, self._settings.most_samples)
-            arrays = parse_update(update.weights, self._trainer.layout)
+            if update.encoding != self._encoding:
+                raise RemoteError(f"it is encoded as {update.encoding}, and this round takes {self._encoding}")
+            arrays = decode(update.weights, self._base, self._trainer.layout, self._encoding)
         except RemoteError as error:
             refusal = error.reason
         self._opened[handle] = _Opened(update, arrays)

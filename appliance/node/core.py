@@ -73,6 +73,7 @@ class NodeCore:
             key_rounds=key_rounds,
             least_updates=least_updates,
             task=task,
+            encoding=delivery.compression,
         )
         self._task = task
         self.role = Role.FOLLOWER
@@ -146,7 +147,10 @@ class NodeCore:
             return []
         committed = {model.digest for model in models}
         self._decided(head.term, committed)
-        return [*self._compare_task(head), *self.participant.committed(head, now), self._remove_old_models()]
+        # Of the round whose update is kept the model matters too: by its term it shows whether the update counted.
+        news = [model for model in models if model is head or model.round == self.participant.kept_round]
+        actions = [action for model in news for action in self.participant.committed(model, now)]
+        return [*self._compare_task(head), *actions, self._remove_old_models()]
 
     def entries_committed(self, entries: Sequence[Entry], now: Monotonic) -> list[Action]:
         """Consensus committed these entries, in this order."""

@@ -18,7 +18,7 @@ from appliance.rounds import actions as do
 from appliance.rounds.collected import OpenedUpdate
 from appliance.rounds.participant import short
 from appliance.words.errors import RemoteError
-from appliance.words.ids import Digest, Monotonic, NodeName, Round, Term
+from appliance.words.ids import Digest, Monotonic, NodeName, Term
 from appliance.words.messages import Candidate, ModelRequest, Signed, encode
 from appliance.words.models import GlobalModel, Metrics
 
@@ -102,9 +102,9 @@ class Leading:
                 self.key_id = b""  # what is sealed to the old key can't count any more
                 key_ready = functools.partial(self._key_ready, term)
                 self._errands.on_aggregator(functools.partial(work.begin, term), key_ready)
-            case do.StartCollecting(_, round_, base):
-                log.info("round %d is open", round_, extra={"round": round_})
-                self._begin_round(action.term, round_, base)
+            case do.StartCollecting(_, round_, _, encoding):
+                log.info("round %d is open, for updates in %s", round_, encoding, extra={"round": round_})
+                self._begin_round(action)
             case do.SignToken(member, blinded):
                 self._sign_token(member, blinded)
             case do.Count(handle):
@@ -127,8 +127,8 @@ class Leading:
             case _:
                 raise AssertionError(f"no way to carry out {action}")
 
-    def _begin_round(self, term: Term, round_: Round, base: Digest) -> None:
-        aggregator = self._core.aggregator
+    def _begin_round(self, action: do.StartCollecting) -> None:
+        aggregator, term, round_ = self._core.aggregator, action.term, action.round
 
         def begun(token_key: bytes) -> None:
             self._carry_out(aggregator.round_begun(term, round_, token_key, self._now()))
@@ -137,7 +137,8 @@ class Leading:
             self._errands.failed("aggregation", error)
             self._carry_out(aggregator.aggregation_failed(term, round_, str(error), self._now()))
 
-        self._errands.on_aggregator(functools.partial(self._work.start_round, round_, base), begun, failed)
+        start = functools.partial(self._work.start_round, round_, action.base, action.encoding)
+        self._errands.on_aggregator(start, begun, failed)
 
     def _sign_token(self, member: NodeName, blinded: bytes) -> None:
         def failed(error: Exception) -> None:

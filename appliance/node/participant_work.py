@@ -9,6 +9,7 @@ from appliance.envelopes.format import Kind
 from appliance.envelopes.keys import PrivateKey, Suite, key_id_of, load_public, load_recipient
 from appliance.envelopes.pool import KeyPool
 from appliance.envelopes.seal import open_envelope, open_under_key, seal
+from appliance.node.encoder import Encoder
 from appliance.rounds.participant import FinishedUpdate
 from appliance.storage.models import Absent, KeptUpdate, ModelStore, UpdateStore
 from appliance.tokens.token import Token
@@ -29,7 +30,7 @@ from appliance.words.messages import (
     decode_to_participant,
     encode,
 )
-from appliance.words.models import Metrics
+from appliance.words.models import Encoding, Metrics
 from appliance.words.random import RandomBytes
 from appliance.words.settings import Training
 
@@ -87,12 +88,14 @@ class ParticipantWork:
         keys: KeyPool,
         random: RandomBytes,
         *,
+        encoder: Encoder,
         wallet: Wallet,
         suite: Suite = "rsa",
     ) -> None:
         self._trainer = trainer
         self._models = models
         self._updates = updates
+        self._encoder = encoder
         self._keys = keys
         self._random = random
         self._wallet = wallet
@@ -151,8 +154,13 @@ class ParticipantWork:
         self.steps += 1
         self.progress = min(1.0, (epoch + share) / self._trainer.epochs)
 
-    def forget(self, update_id: bytes) -> None:
-        """Remove the kept update if it is still that one: the next may have been finished meanwhile."""
+    def forget(self, update_id: bytes, term: Term | None) -> None:
+        """Remove the kept update if it is still that one: the next may have been finished meanwhile.
+
+        Its round is committed, by the leader of ``term``, or nobody knows whose. What its encoding lost is settled
+        first: while the update is there, all of this is done again after a crash.
+        """
+        self._encoder.settle(update_id, term)
         with self._keeping:
             record = self._updates.get()
             if not isinstance(record, Absent) and record.update_id == update_id:
@@ -166,12 +174,19 @@ class ParticipantWork:
         """Keep the token that the leader signed. Raises RemoteError if it is none."""
         self._token = token_key, self._wallet.take(load_public(token_key), key_id_of(token_key), signature)
 
-    def seal_update(self, update_id: bytes, announcement: Announcement, token_key: bytes) -> Sealed | None:
-        """Seal the kept update to the leader, with the round's token and a fresh reply key in it; None if it is not
-        kept any more, or the token is of another round by now."""
+    def seal_update(
+        self, update_id: bytes, announcement: Announcement, token_key: bytes, encoding: Encoding
+    ) -> Sealed | None:
+        """Seal the kept update to the leader, encoded as the round takes it, with the round's token and a fresh reply
+        key in it; None if it is not kept any more, or the token is of another round by now.
+
+        Raises:
+            ApplianceError: the encoding needs the base model, and it is not here.
+        """
         record, token = self._updates.get(), self._token
         if isinstance(record, Absent) or record.update_id != update_id or token is None or token[0] != token_key:
             return None
+        weights = self._encoder.encode(record, encoding, announcement)
         reply_key = self.reply_keys.hold(self._keys.take(), announcement.key_id)
         update = Update(
             update_id=record.update_id,
@@ -182,9 +197,10 @@ class ParticipantWork:
             samples=record.samples,
             metrics=record.metrics,
             reply_key=reply_key,
-            weights=record.weights,
+            encoding=encoding,
+            weights=weights,
         )
-        return self._seal(update, announcement, record.round, padded_length(len(record.weights)))
+        return self._seal(update, announcement, record.round, padded_length(len(weights)))
 
     def seal_request(self, digest: Digest, announcement: Announcement) -> Sealed:
         """Seal a request for a model's bytes to the leader."""
@@ -212,6 +228,8 @@ class ParticipantWork:
         message = decode_to_participant(open_envelope(envelope, reply_key.private_key))
         if isinstance(message, ModelReply):
             return self._store(message.weights, message.digest)
+        if message.accepted:
+            self._encoder.accepted(message.update_id, reply_key.leader_key_id)
         return OpenedReceipt(message, reply_key.leader_key_id)
 
     def store_candidate(self, body: bytes, round_key: bytes, digest: Digest) -> Digest:

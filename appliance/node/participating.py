@@ -100,15 +100,18 @@ class Participating:
         work, announcement = self._work, self._announcement
         match action:
             case do.Deliver() if announcement is not None:
-                seal = functools.partial(work.seal_update, action.update_id, announcement, action.token_key)
+                told = (action.update_id, announcement, action.token_key, action.encoding)
+                seal = functools.partial(work.seal_update, *told)
                 send = functools.partial(self._outbound.send_update, action.within_s)
-                self._errands.aside(seal, self._sealed(send), self._seal_failed)
+                self._errands.aside(seal, self._sealed(send), self._update_not_sealed)
             case do.Fetch() if announcement is not None:
                 log.info("asking the leader for model %s", short(action.digest))
                 request = functools.partial(work.seal_request, action.digest, announcement)
                 self._errands.aside(request, self._sealed(self._outbound.send_request), self._seal_failed)
             case do.Forget():
-                self._errands.aside(functools.partial(work.forget, action.update_id), ignore)
+                # On the thread that trains, so that what this update lost is settled before there is another one.
+                forget = functools.partial(work.forget, action.update_id, action.term)
+                self._shells.participant.submit(forget, ignore, functools.partial(self._errands.failed, "state"))
             case do.StoreCandidate():
                 self._store_candidate(action.digest)
             case do.Tell():
@@ -132,6 +135,17 @@ class Participating:
         """The leader's key is none of ours, say: the operator has to know, since it does not pass by itself."""
         self._errands.failed("envelopes", error)
 
+    def _update_not_sealed(self, error: Exception) -> None:
+        self._seal_failed(error)
+        opening = self._core.participant.opening
+        if opening is not None:
+            self._look_for(opening.base)
+
+    def _look_for(self, base: Digest) -> None:
+        """What failed may have found the base model damaged, and so removed it: it is fetched again."""
+        if not self._shells.models.has(base):
+            self._core.models_dropped(frozenset({base}))
+
     def _train(self, action: do.Train) -> None:
         self._work.may_train()
         log.info("training for round %d", action.round, extra={"round": action.round})
@@ -150,8 +164,7 @@ class Participating:
 
     def _training_failed(self, base: Digest, error: Exception) -> None:
         self._errands.failed("training", error)
-        if not self._shells.models.has(base):
-            self._core.models_dropped(frozenset({base}))
+        self._look_for(base)
         self._carry_out(self._core.participant.training_failed(str(error), self._now()))
 
     def _answered(self, answer: OpenedReceipt | Digest) -> None:

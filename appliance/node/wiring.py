@@ -23,6 +23,7 @@ from appliance.node.config import Config
 from appliance.node.core import NodeCore
 from appliance.node.credentials import Credentials
 from appliance.node.elections import Elections
+from appliance.node.encoder import Encoder
 from appliance.node.engine import ConsensusEngine
 from appliance.node.errands import Errands
 from appliance.node.full_disk import run_while_space_lasts
@@ -37,7 +38,7 @@ from appliance.pki.identity import NodeIdentity
 from appliance.pki.statements import StatementVerifier
 from appliance.rounds.participant import FinishedUpdate
 from appliance.storage.lock import lock_folder
-from appliance.storage.models import Absent, ModelStore, UpdateStore
+from appliance.storage.models import Absent, ModelStore, ResidualStore, UpdateStore
 from appliance.storage.seeds import seed
 from appliance.systemd.journal import JournalHandler
 from appliance.systemd.notify import Notifier
@@ -130,6 +131,7 @@ async def _node(config: Config, clock: Clock, reread: Callable[[], Config]) -> A
             updates,
             pool,
             secrets.token_bytes,
+            encoder=Encoder(trainer.layout, models, ResidualStore(config.state / "update")),
             wallet=Wallet(seed(config.state / "tokens.seed")),
             suite=suite,
         )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from appliance.words.ids import Digest, Monotonic, NodeName, Round, Term
 from appliance.words.messages import Finished, LeaderStatement, Participation, Stored
-from appliance.words.models import GlobalModel
+from appliance.words.models import Encoding, GlobalModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class ObtainModel:
 
 @dataclass(frozen=True, slots=True)
 class StartCollecting:
-    """Begin with no update, for those that were trained on ``base``; make a fresh round key and a key for tokens.
+    """Begin with no update, for those trained on ``base`` and encoded so; make a fresh round key and a key for tokens.
 
     Answer with ``round_begun``, or with ``aggregation_failed``.
     """
@@ -69,6 +69,7 @@ class StartCollecting:
     term: Term
     round: Round
     base: Digest
+    encoding: Encoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,20 +171,28 @@ class Deliver:
     """Seal the kept update to the announced key, with a fresh reply key in it, and send it on its way.
 
     Attributes:
+        encoding: what the round takes.
         token_key: the key of the round's token that goes with it.
         within_s: send it at a random moment within this time, so that when it comes says little about whose it is.
     """
 
     update_id: bytes
     token_key: bytes
+    encoding: Encoding
     within_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Remove the kept update: its round is committed."""
+    """Remove the kept update: its round is committed. To be done before a later ``Train`` is begun.
+
+    Attributes:
+        term: of the leader whose model that is: by it the update counted, if that leader accepted it. None: of this
+            round it is not known.
+    """
 
     update_id: bytes
+    term: Term | None
 
 
 # --- asked for by the node -------------------------------------------------------------------------------------------

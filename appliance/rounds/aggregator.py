@@ -34,7 +34,7 @@ from appliance.words.messages import (
     Stored,
     TokenWanted,
 )
-from appliance.words.models import GlobalModel, Metrics
+from appliance.words.models import Encoding, GlobalModel, Metrics
 from appliance.words.settings import Rounds
 
 LAST_CALL_S = 5.0
@@ -62,6 +62,7 @@ class Aggregator:
         key_rounds: int,
         least_updates: int = 1,
         task: str = "",
+        encoding: Encoding = "float32",
     ) -> None:
         """Begin inactive. ``settings.quorum`` of None is a majority of the members.
 
@@ -70,6 +71,7 @@ class Aggregator:
             key_rounds: a fresh key after this many rounds.
             least_updates: what the strategy needs: the quorum is never below it, even with members removed.
             task: the fingerprint of this node's task, for the lineage.
+            encoding: of the updates in the rounds that are opened here.
         """
         self._node = node
         self._cluster = cluster
@@ -77,6 +79,7 @@ class Aggregator:
         self._settings = settings
         self._window_s = window_s
         self._key_rounds = key_rounds
+        self._encoding = encoding
         self._rounds_under_key = 0
         self._electorate = Electorate(node, members, settings.quorum, least_updates)
         self._stored_by: set[NodeName] = set()
@@ -354,9 +357,9 @@ class Aggregator:
             return
         round_ = head.round + 1
         deadline = Monotonic(now + self._settings.deadline_s)
-        self._current = Collected(round_, opened_at=now, deadline=deadline, deliver=self._window_s == 0)
+        self._current = Collected(round_, now, deadline, self._encoding, deliver=self._window_s == 0)
         self._next_opening = Monotonic(now + self._settings.interval_s)
-        self._actions.append(StartCollecting(self._term, round_, head.digest))
+        self._actions.append(StartCollecting(self._term, round_, head.digest, self._encoding))
         self._enter(Phase.COLLECTING, now)
 
     def _make_key(self, now: Monotonic) -> None:

@@ -5,7 +5,7 @@ from enum import Enum
 
 from appliance.words.ids import Digest, Monotonic, NodeName, Round, Term
 from appliance.words.messages import Announcement, Opening
-from appliance.words.models import GlobalModel, Metrics
+from appliance.words.models import Encoding, GlobalModel, Metrics
 
 
 class Phase(Enum):
@@ -44,6 +44,7 @@ class Collected:
     """The round under way, from its opening to its commit.
 
     Attributes:
+        encoding: of the round's updates.
         token_key: under which the leader signs the tokens of this round; empty until it is made.
         accepted: the counted updates' samples, by token.
         update_ids: of the counted updates, by token.
@@ -57,6 +58,7 @@ class Collected:
     round: Round
     opened_at: Monotonic
     deadline: Monotonic
+    encoding: Encoding = "float32"
     extensions: int = 0
     token_key: bytes = b""
     accepted: dict[bytes, int] = field(default_factory=dict)
@@ -140,6 +142,7 @@ class Collected:
             deadline_s=max(0.0, self.deadline - now),
             token_key=self.token_key,
             deliver=self.deliver,
+            encoding=self.encoding,
         )
 
     def as_global_model(

@@ -17,7 +17,7 @@ from appliance.rounds.actions import (
     Waiting,
 )
 from appliance.rounds.retry import Retry
-from appliance.words.ids import Digest, Monotonic, Round
+from appliance.words.ids import Digest, Monotonic, Round, Term
 from appliance.words.messages import Announcement, Candidate, Finished, Opening, Participation, Stored
 from appliance.words.models import GlobalModel
 
@@ -111,6 +111,11 @@ class Participant:
     def step(self) -> Step:
         """Where this participant stands."""
         return self._step
+
+    @property
+    def kept_round(self) -> Round | None:
+        """The round of the finished update that is kept."""
+        return None if self._kept is None else self._kept.round
 
     @property
     def opening(self) -> Opening | None:
@@ -220,7 +225,7 @@ class Participant:
         self._training_retry.reset()
         self._kept = kept
         if kept.round <= self._committed_round:
-            self._forget(kept)
+            self._forget(kept, None)
         return self._advance(now)
 
     def training_failed(self, reason: str, now: Monotonic) -> list[ParticipantAction]:
@@ -261,7 +266,7 @@ class Participant:
         """A global model was committed."""
         self._committed_round = model.round
         if self._kept is not None and self._kept.round <= model.round:
-            self._forget(self._kept)
+            self._forget(self._kept, model.term if model.round == self._kept.round else None)
         if self._opening is not None and self._opening.round <= model.round:
             self._opening = None
         if self._candidate is not None and self._candidate.round <= model.round:
@@ -294,8 +299,7 @@ class Participant:
         unable = self._step in _UNABLE
         if opening is not None and unable != self._said_unable:
             self._said_unable = unable
-            message = Participation(term=opening.term, round=opening.round, able=not unable)
-            self._actions.append(Tell(opening.leader, message))
+            self._actions.append(Tell(opening.leader, Participation(opening.term, opening.round, able=not unable)))
 
     def _ask_for_token(self, now: Monotonic) -> None:
         """From the opening on, whatever the training does: when it is asked for says nothing about an update."""
@@ -340,11 +344,8 @@ class Participant:
             self._actions.append(StopTraining())
 
     def _train(self, opening: Opening, now: Monotonic) -> Step:
-        if not self._storing_retry.due(now):
-            return Step.FAILED
-        if opening.base not in self._stored:
-            self._fetch_model(opening.base)
-            return Step.FETCHING
+        if not self._storing_retry.due(now) or opening.base not in self._stored:
+            return self._obtain_base(opening, now)
         if not self._training_retry.due(now):
             return Step.FAILED
         self._training = (opening.round, opening.base)
@@ -352,10 +353,18 @@ class Participant:
         self._actions.append(Train(opening.round, opening.base))
         return Step.TRAINING
 
+    def _obtain_base(self, opening: Opening, now: Monotonic) -> Step:
+        if not self._storing_retry.due(now):
+            return Step.FAILED
+        self._fetch_model(opening.base)
+        return Step.FETCHING
+
     def _deliver(self, kept: FinishedUpdate, opening: Opening, now: Monotonic) -> Step:
         receipt = self._receipt
         if receipt is not None and (receipt.update_id, receipt.key_id) == (kept.update_id, opening.key_id):
             return Step.DELIVERED if receipt.accepted else Step.REFUSED
+        if opening.encoding != "float32" and opening.base not in self._stored:
+            return self._obtain_base(opening, now)  # what is sent is the difference to it
         target = (kept.update_id, opening.key_id)
         if self._token_key != opening.token_key:
             return Step.TOKENLESS
@@ -369,7 +378,7 @@ class Participant:
             self._delivery.schedule(now)
             # Not past the deadline, for the sake of being hard to tell: half the time that is left is for the way.
             within_s = min(self._window_s, max(0.0, self._deadline - now) / 2)
-            self._actions.append(Deliver(kept.update_id, opening.token_key, within_s))
+            self._actions.append(Deliver(kept.update_id, opening.token_key, opening.encoding, within_s))
         return Step.DELIVERING
 
     def _say_finished(self, target: tuple[bytes, bytes], opening: Opening, now: Monotonic) -> None:
@@ -392,11 +401,10 @@ class Participant:
             self._fetch.reset()
 
     def _answer_stored(self, candidate: Candidate) -> None:
-        answer = Stored(term=candidate.term, round=candidate.round, digest=candidate.digest)
-        self._actions.append(Tell(candidate.leader, answer))
+        self._actions.append(Tell(candidate.leader, Stored(candidate.term, candidate.round, candidate.digest)))
 
-    def _forget(self, kept: FinishedUpdate) -> None:
-        self._actions.append(Forget(kept.update_id))
+    def _forget(self, kept: FinishedUpdate, term: Term | None) -> None:
+        self._actions.append(Forget(kept.update_id, term))
         self._kept = None
         self._receipt = None
 

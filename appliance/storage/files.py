@@ -42,6 +42,15 @@ def remove_durably(path: Path) -> None:
     fsync_folder(path.parent)
 
 
+def replace_durably(source: Path, target: Path) -> None:
+    """Let a durable file take the place and name of another one in its folder. Raises StateError."""
+    try:
+        os.replace(source, target)
+    except OSError as error:
+        raise state_error("replace", target, error) from error
+    fsync_folder(target.parent)
+
+
 def fsync_folder(path: Path) -> None:
     """Make the names in a folder durable (fsync of a file does not cover its name). Raises StateError."""
     try:

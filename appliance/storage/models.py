@@ -1,20 +1,23 @@
-"""The model bytes that a node holds, by digest (invariant 3), and the one update that it keeps (invariant 5)."""
+"""What a node holds: models by digest (invariant 3), the one update that it keeps (invariant 5), and its residual."""
 
 import hashlib
 import re
 from collections.abc import Collection
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from appliance.storage.files import fsync_folder, remove_durably, state_error, write_atomically
-from appliance.words.ids import Digest, Round, digest_of
+from appliance.storage.files import fsync_folder, remove_durably, replace_durably, state_error, write_atomically
+from appliance.words.ids import Digest, Round, Term, digest_of
 from appliance.words.messages import UpdateId
 from appliance.words.models import Metrics, SampleCount
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _SUFFIX = ".safetensors"
+
+T = TypeVar("T", bound=Struct)
 
 
 class Absent(Struct, frozen=True):
@@ -115,27 +118,90 @@ class UpdateStore:
 
     def put(self, update: KeptUpdate) -> None:
         """Make the update durable in place of the one before it."""
-        record = msgspec.msgpack.encode(update)
-        write_atomically(self._path, b"".join((self._MAGIC, hashlib.sha256(record).digest(), record)))
+        _write_record(self._path, self._MAGIC, update)
 
     def get(self) -> KeptUpdate | Absent:
         """Return the kept update; a damaged file is removed, and the update must be trained again."""
-        content = _read(self._path)
-        if content is None:
-            return Absent("no update is kept")
-        start = len(self._MAGIC) + hashlib.sha256().digest_size
-        record = memoryview(content)[start:]
-        if content[:start] == self._MAGIC + hashlib.sha256(record).digest():
-            try:
-                return msgspec.msgpack.decode(record, type=KeptUpdate)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                pass  # whole, but of another shape: written by another version of this program
-        remove_durably(self._path)
-        return Absent(f"{self._path} was damaged or of another version, and was removed", damaged=True)
+        return _read_record(self._path, self._MAGIC, KeptUpdate) or Absent("no update is kept")
 
     def drop(self) -> None:
         """Forget the kept update, durably; none is fine."""
         remove_durably(self._path)
+
+
+class Residual(Struct, frozen=True, forbid_unknown_fields=True):
+    """What encoding lost of an update (``appliance.aggregation.encoding``), and of all before it.
+
+    Attributes:
+        update_id: of that update.
+        term: of the leader that accepted it.
+        weights: safetensors bytes, float32, of the model's layout.
+    """
+
+    update_id: UpdateId
+    term: Term
+    weights: bytes
+
+
+class ResidualStore:
+    """The residual of the last update that counted, and beside it that of an update which may yet count. Durable.
+
+    Files as of an ``UpdateStore``, in the same folder, which is made if it is not there. Raises StateError.
+    """
+
+    _MAGIC = b"p2pfl-node residual 1\n"
+
+    def __init__(self, folder: Path) -> None:
+        self._path, self._next = folder / "residual", folder / "residual.next"
+        _open_folder(folder)
+
+    def get(self) -> Residual | Absent:
+        """Return the residual of the last update that counted; a damaged file is removed, and there is none then."""
+        return _read_record(self._path, self._MAGIC, Residual) or Absent("no residual is kept")
+
+    def put_next(self, residual: Residual) -> None:
+        """Make durable what ``settle`` may put in the other's place; the former of these is given up."""
+        _write_record(self._next, self._MAGIC, residual)
+
+    def settle(self, update_id: bytes, term: Term | None) -> Absent | None:
+        """An update's round is committed, by the leader of ``term``: take its residual if that leader had accepted it.
+
+        Else what is beside is given up: the update did not count, or nobody can tell. Doing it twice changes nothing.
+        Returns why there was nothing to take, if that was damaged.
+        """
+        found = _read_record(self._next, self._MAGIC, Residual)
+        if found is None or isinstance(found, Absent):
+            return found
+        if (found.update_id, found.term) == (update_id, term):
+            replace_durably(self._next, self._path)
+        else:
+            remove_durably(self._next)
+        return None
+
+    def drop(self) -> None:
+        """Forget the residual, durably; none is fine."""
+        remove_durably(self._path)
+
+
+def _write_record(path: Path, magic: bytes, record: Struct) -> None:
+    content = msgspec.msgpack.encode(record)
+    write_atomically(path, b"".join((magic, hashlib.sha256(content).digest(), content)))
+
+
+def _read_record(path: Path, magic: bytes, kind: type[T]) -> T | Absent | None:
+    """Return what ``_write_record`` wrote, None if there is none; a damaged file is removed."""
+    content = _read(path)
+    if content is None:
+        return None
+    start = len(magic) + hashlib.sha256().digest_size
+    record = memoryview(content)[start:]
+    if content[:start] == magic + hashlib.sha256(record).digest():
+        try:
+            return msgspec.msgpack.decode(record, type=kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            pass  # whole, but of another shape: written by another version of this program
+    remove_durably(path)
+    return Absent(f"{path} was damaged or of another version, and was removed", damaged=True)
 
 
 def _open_folder(folder: Path) -> None:

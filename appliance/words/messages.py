@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 
 from appliance.words.errors import RemoteError
 from appliance.words.ids import Digest, Identifier, NodeName, Round, Term, Version
-from appliance.words.models import Metrics, SampleCount
+from appliance.words.models import Encoding, Metrics, SampleCount
 
 T = TypeVar("T")
 
@@ -59,6 +59,7 @@ class Opening(_Message, frozen=True):
         token_key: the leader's key for the tokens of this round alone, RSA.
         deliver: finished updates may be sent now. False while others still train: updates that come when they are
             finished would tell the leader whose they are, by who is fast.
+        encoding: how the updates of this round must be encoded, all of them: so their lengths tell nothing.
     """
 
     cluster: str
@@ -74,6 +75,7 @@ class Opening(_Message, frozen=True):
     deadline_s: Seconds
     token_key: PublicKey
     deliver: bool
+    encoding: Encoding
 
 
 class Candidate(_Message, frozen=True):
@@ -240,6 +242,7 @@ class Update(_Message, frozen=True):
 
     Attributes:
         nonce, token: a token of the round (``appliance.tokens``): that some member made this, and only this.
+        encoding: of ``weights``; what the round's ``Opening`` says, or the update is refused.
     """
 
     update_id: UpdateId
@@ -250,6 +253,7 @@ class Update(_Message, frozen=True):
     samples: SampleCount
     metrics: Metrics
     reply_key: PublicKey
+    encoding: Encoding
     weights: bytes
 
 

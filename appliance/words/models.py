@@ -1,6 +1,6 @@
 """What is known of a model: its metrics, and its place in the lineage."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -17,6 +17,9 @@ LATEST = 1e12
 """Of wall times, in seconds since 1970: later than any system clock can be set to."""
 WallTime = Annotated[float, Meta(ge=0.0, le=LATEST)]
 """NaN and infinity are none: JSON has no word for them, so nobody could read the lineage of a leader that lies."""
+
+Encoding = Literal["float32", "float16", "int8"]
+"""How an update's weights are written for their way to the leader (``appliance.aggregation.encoding``)."""
 
 
 class Metrics(Struct, frozen=True, forbid_unknown_fields=True):

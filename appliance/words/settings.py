@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from appliance.words.ids import NodeName
-from appliance.words.models import MOST_SAMPLES
+from appliance.words.models import MOST_SAMPLES, Encoding
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Positive = Annotated[float, Meta(gt=0)]
@@ -221,10 +221,13 @@ class Delivery(Section, frozen=True):
             node (``broadcast``, as in the paper).
         window_s: when all nodes have finished training, or shortly before the deadline, each update is sent at a random
             moment within this time. 0: each is sent when it is finished, and the leader may see by that whose it is.
+        compression: how updates are encoded in the rounds that this node opens as their leader. ``float32`` is exact;
+            the others round the difference to the base model, and make up for it in the next round.
     """
 
     mode: Literal["relay", "broadcast"] = "relay"
     window_s: NonNegative = 2.0
+    compression: Encoding = "float32"
 
 
 class Operator(Section, frozen=True):

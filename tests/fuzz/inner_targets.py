@@ -13,7 +13,7 @@ from appliance.consensus import messages as consensus_messages
 from appliance.datagrams.association import HELLO_EVERY, Association
 from appliance.datagrams.sealing import CONTENT_LIMIT, NO_TOKEN, Cipher, Header, Kind, RefusedError, parse, tag_of
 from appliance.node.core import NodeCore
-from appliance.storage.models import KeptUpdate, UpdateStore
+from appliance.storage.models import KeptUpdate, Residual, ResidualStore, UpdateStore
 from appliance.training import examples
 from appliance.words.errors import RemoteError, StateError
 from appliance.words.ids import Monotonic, NodeName
@@ -39,6 +39,22 @@ def kept_update(content: bytes, scratch: Path) -> None:
     store.put(found)
     again = store.get()
     assert msgspec.msgpack.encode(again) == msgspec.msgpack.encode(found)
+
+
+def residual(content: bytes, scratch: Path) -> None:
+    """What encoding lost of an update: its record, under a sound checksum; or the file as it is."""
+    magic = b"p2pfl-node residual 1\n"
+    whole = content if content.startswith(magic) else magic + hashlib.sha256(content).digest() + content
+    folder = scratch / "residuals"
+    store = ResidualStore(folder)
+    (folder / "residual").write_bytes(whole)
+    found = store.get()
+    if not isinstance(found, Residual):
+        assert not (folder / "residual").exists(), "what can't be read is removed"
+        return
+    store.put_next(found)
+    store.settle(found.update_id, found.term)
+    assert store.get() == found
 
 
 def lineage(content: bytes) -> None:

@@ -9,7 +9,9 @@ import msgspec
 import numpy as np
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from appliance.aggregation.encoding import encode as encode_update
 from appliance.aggregation.state import Moment, serialise_model, state_name
+from appliance.aggregation.tensors import count_of
 from appliance.consensus import messages as consensus
 from appliance.consensus.membership import Membership, encode_membership
 from appliance.consensus.snapshot import Snapshot, encode_snapshot
@@ -20,13 +22,13 @@ from appliance.pki.authority import certificate_pem, key_pem, new_key, request_p
 from appliance.pki.revocations import revoke
 from appliance.pki.statements import signed_content
 from appliance.storage import frames
-from appliance.storage.models import KeptUpdate
+from appliance.storage.models import KeptUpdate, Residual
 from appliance.tokens.wallet import Wallet
 from appliance.training import examples
 from appliance.words.ids import digest_of
 from appliance.words.messages import Announcement, Signed, encode
 from appliance.words.models import GlobalModel, Metrics
-from tests.fuzz.targets import CLUSTER, LAYOUT, ROUND_KEY, WHEN, authority, recipient
+from tests.fuzz.targets import CLUSTER, ENCODINGS, LAYOUT, ROUND_KEY, WHEN, authority, recipient
 
 CORPUS = Path(__file__).with_name("corpus")
 _VECTORS = Path(__file__).parents[1] / "vectors"
@@ -72,6 +74,8 @@ heartbeat_interval_s = 0.1
 epochs = 2
 [envelopes]
 rsa_bits = 2048
+[delivery]
+compression = "int8"
 [operator]
 port = 9
 [logging]
@@ -124,6 +128,7 @@ def _examples() -> dict[str, list[bytes]]:
         ],
         "revocations": [form for serials in ([7], [8, 2**150]) for form in _lists(serials)],
         "tensors": list(_models()),
+        "encoded_update": list(_encoded_updates()),
         "datagram": [
             Header(kind, bytes(8), b"session_", bytes(8) if kind is Kind.HELLO else b"token___", 1).encode() + bytes(40)
             for kind in Kind
@@ -135,6 +140,7 @@ def _examples() -> dict[str, list[bytes]]:
         "configuration": [text.encode() for text in _CONFIGURATIONS],
         "tokens": list(_tokens()),
         "kept_update": [msgspec.msgpack.encode(_KEPT)],
+        "residual": [msgspec.msgpack.encode(Residual(bytes(16), 3, b"weights"))],
         "lineage": [
             form
             for models in ([_INITIAL], [_INITIAL, _NEXT])
@@ -188,6 +194,14 @@ def _models() -> Iterator[bytes]:
     for moment in get_args(Moment):
         arrays |= {state_name(moment, tensor.name): np.ones(tensor.shape, np.float32) for tensor in LAYOUT}
         yield serialise_model(arrays, LAYOUT)
+
+
+def _encoded_updates() -> Iterator[bytes]:
+    base = {tensor.name: np.ones(tensor.shape, np.float32) for tensor in LAYOUT}
+    steps = {tensor.name: np.arange(count_of(tensor), dtype=np.float32).reshape(tensor.shape) for tensor in LAYOUT}
+    update = {name: array + np.float32(0.3) * steps[name] for name, array in base.items()}
+    for encoding in ENCODINGS:
+        yield encode_update(update, base, LAYOUT, encoding)[0]
 
 
 def _log_files(snapshot: bytes) -> Iterator[bytes]:

@@ -166,7 +166,10 @@ def _dict(value: dict[object, object], chance: random.Random, others: list[objec
 
 MUTATORS: dict[str, Callable[[bytes, int, int, Bytes], bytes]] = {
     **dict.fromkeys(
-        ("mesh", "head", "statement", "to_leader", "to_participant", "consensus", "snapshot", "kept_update", "lineage"),
+        (
+            *("mesh", "head", "statement", "to_leader", "to_participant", "consensus", "snapshot", "lineage"),
+            *("kept_update", "residual"),
+        ),
         mutate,
     ),
     "log": mutate_log,

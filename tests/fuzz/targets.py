@@ -14,10 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+import numpy as np
 from cryptography import x509
 
+from appliance.aggregation.encoding import decode, encode
 from appliance.aggregation.state import parse_model, serialise_model
-from appliance.aggregation.validation import parse_update
+from appliance.aggregation.validation import is_finite, parse_update
 from appliance.consensus import membership
 from appliance.consensus import messages as consensus_messages
 from appliance.consensus.log import Log
@@ -43,7 +45,7 @@ from appliance.tokens.token import Token
 from appliance.tokens.wallet import Wallet
 from appliance.words import messages
 from appliance.words.errors import OperatorError, RemoteError, StateError
-from appliance.words.models import TensorLayout
+from appliance.words.models import Encoding, TensorLayout
 from tests.fuzz import inner_targets as inner
 from tests.fuzz.structure import FRAMED
 from tests.vectors import make_envelopes as vectors
@@ -52,6 +54,7 @@ Target = Callable[[bytes], None]
 
 ROUND_KEY = bytes(range(32))
 LAYOUT = (TensorLayout("bias", "F32", (2,)), TensorLayout("weight", "F32", (2, 3)))
+ENCODINGS: tuple[Encoding, ...] = ("float32", "float16", "int8")
 MEMBERS = ("node1", "node2", "node3")
 CLUSTER = "demo"
 WHEN = datetime(2026, 6, 1, tzinfo=UTC)
@@ -203,6 +206,21 @@ def model(content: bytes) -> None:
     assert update.keys() == {tensor.name for tensor in LAYOUT}
 
 
+def encoded_update(content: bytes) -> None:
+    """An update in each of the encodings. What is decoded is finite, and can be encoded again, with its residual."""
+    base = {tensor.name: np.ones(tensor.shape, np.float32) for tensor in LAYOUT}
+    for encoding in ENCODINGS:
+        try:
+            arrays = decode(content, base, LAYOUT, encoding)
+        except RemoteError:
+            continue
+        assert all(is_finite(array) for array in arrays.values())
+        written, lost = encode(arrays, base, LAYOUT, encoding)
+        again = decode(encode(arrays, base, LAYOUT, encoding, lost)[0], base, LAYOUT, encoding)
+        assert [(name, array.shape) for name, array in again.items()] == [(each.name, each.shape) for each in LAYOUT]
+        assert all(is_finite(array) for array in decode(written, base, LAYOUT, encoding).values())
+
+
 def datagram(content: bytes) -> None:
     """A datagram of consensus: what is in clear of it."""
     try:
@@ -325,6 +343,7 @@ TARGETS: dict[str, Target] = {
     "stream": stream,
     "revocations": revocations,
     "tensors": model,
+    "encoded_update": encoded_update,
     "datagram": datagram,
     "consensus": consensus,
     "snapshot": snapshot,
@@ -333,6 +352,7 @@ TARGETS: dict[str, Target] = {
     "configuration": configuration,
     "tokens": tokens,
     "kept_update": functools.partial(inner.kept_update, scratch=Path(_SCRATCH.name)),
+    "residual": functools.partial(inner.residual, scratch=Path(_SCRATCH.name)),
     "lineage": inner.lineage,
     "shard": functools.partial(inner.shard, scratch=Path(_SCRATCH.name)),
     "opened_datagram": inner.opened_datagram,

@@ -56,6 +56,7 @@ class Attacker:
             deadline_s=60.0,
             token_key=bytes(256),
             deliver=True,
+            encoding="float32",
         )
         payload = encode(opening)
         self._statement = encode(Signed(payload, self._identity.certificate_der, self._identity.sign(payload)))

@@ -1,24 +1,44 @@
 """Updates of real nodes, by both modes of delivery, and with a relay that dies."""
 
+from typing import Literal
+
+import msgspec
 import pytest
 
+from appliance.storage.models import Residual, ResidualStore
+from appliance.words.models import Encoding
 from appliance.words.settings import Delivery, Envelopes, Rounds
 from tests.process.cluster import plan
 from tests.process.conftest import MakeCluster
 from tests.process.waiting import until
 
 
-@pytest.mark.parametrize("mode", ["relay", "broadcast"])
-def test_every_update_comes(make_cluster: MakeCluster, mode: str) -> None:
-    """Rounds that close with all four, and none that had to wait for its deadline."""
-    delivery = Delivery(mode="relay" if mode == "relay" else "broadcast", window_s=0.2)
+@pytest.mark.parametrize(
+    ("mode", "encoding", "other"), [("relay", "int8", "float16"), ("broadcast", "float16", "int8")]
+)
+def test_every_update_comes(
+    make_cluster: MakeCluster, mode: Literal["relay", "broadcast"], encoding: Encoding, other: Encoding
+) -> None:
+    """Rounds that close with all four, and none that had to wait for its deadline; encoded as their leader says.
+
+    One node's file says another encoding than those of the others: whoever leads, four updates of one kind come.
+    """
+    delivery = Delivery(mode=mode, window_s=0.2, compression=encoding)
     cluster = make_cluster(plan(4, rounds=Rounds(interval_s=0.1, deadline_s=30.0), delivery=delivery))
+    cluster["node3"].change(delivery=msgspec.structs.replace(delivery, compression=other))
     cluster.start()
     cluster.wait_leader()
     cluster.wait_version(6)
     complete = [model for model in cluster.running[0].lineage() if model.updates == model.expected == 4]
     assert len(complete) >= 3
     assert all(model.duration_s < 30.0 for model in complete)
+    logs = [node.log() for node in cluster.running]
+    assert any(f"is open, for updates in {each}" in log for each in (encoding, other) for log in logs)
+    assert not any("is refused" in log for log in logs)
+    for node in cluster.running:
+        found = ResidualStore(node.config.state / "update").get()
+        assert isinstance(found, Residual), f"{node.name} has counted, and keeps nothing of what it lost"
+        assert len(found.weights) > 1_500_000
 
 
 def test_a_cluster_that_seals_with_ml_kem_too(make_cluster: MakeCluster) -> None:

@@ -48,7 +48,7 @@ from appliance.words.messages import (
     decode_to_participant,
     encode,
 )
-from appliance.words.models import Metrics
+from appliance.words.models import Encoding, Metrics
 from appliance.words.settings import Rounds
 from tests.process.cluster import TIME_LENGTH, Cluster, NodeProcess, plan
 from tests.process.conftest import MakeCluster
@@ -138,6 +138,7 @@ class Impostor:
         base: str | None = None,
         round_: int = -1,
         token: Token | None = None,
+        encoding: Encoding = "float32",
     ) -> Update:
         """Make an update for the open round, with a reply key of ours."""
         assert self.opening is not None
@@ -155,6 +156,7 @@ class Impostor:
             samples=samples,
             metrics=Metrics(0.5, 1.0, 10),
             reply_key=reply_key,
+            encoding=encoding,
             weights=weights,
         )
 
@@ -194,6 +196,7 @@ async def test_hostile_updates_are_refused_with_a_reason(besieged: tuple[Cluster
             "holds a value that is not finite": lambda: impostor.update(save(poisoned)),
             " is not of shape ": lambda: impostor.update(save(others)),
             "an update must stand for 1 to": lambda: impostor.update(sound, samples=0),
+            "it is encoded as int8, and this round takes float32": lambda: impostor.update(sound, encoding="int8"),
             "it was trained on another base model": lambda: impostor.update(sound, base="sha256:" + "0" * 64),
             "it is for round 999999": lambda: impostor.update(sound, round_=999_999),
             "not the leader's of this round": lambda: impostor.update(sound, token=Token(bytes(32), bytes(256))),

@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import get_args
 
 from appliance.rounds import actions as do
 from appliance.rounds.aggregator import Aggregator
@@ -15,13 +16,13 @@ from appliance.rounds.collected import OpenedUpdate
 from appliance.rounds.participant import FinishedUpdate, Participant, short
 from appliance.words.ids import Digest, Monotonic, NodeName, digest_of
 from appliance.words.messages import Announcement, Candidate, Finished, Opening, Participation, Stored, TokenWanted
-from appliance.words.models import GlobalModel, Metrics
+from appliance.words.models import Encoding, GlobalModel, Metrics
 from appliance.words.settings import Rounds
 from tests.scenarios.tell import tell, tell_wait
 
 _CLUSTER = re.compile(
     r"a cluster of (\d+), deadline ([\d.]+) s, interval ([\d.]+) s(?:, quorum (\d+))?"
-    r"(?:, window ([\d.]+) s)?(?:, a key for (\d+) rounds)?"
+    r"(?:, window ([\d.]+) s)?(?:, a key for (\d+) rounds)?(?:, in (\w+))?"
 )
 SAMPLES = 100
 FEW_TIMES = 8
@@ -64,6 +65,7 @@ class Stage:
     settings: Rounds = field(default_factory=lambda: Rounds(deadline_s=60.0, interval_s=10.0))
     window_s: float = 0.0
     key_rounds: int = 100
+    encoding: Encoding = "float32"
     tokens_are_slow: bool = False
 
     def play(self, line: str) -> Lines:
@@ -73,6 +75,7 @@ class Stage:
             self.size = int(found[1])
             self.settings = Rounds(quorum=quorum, deadline_s=float(found[2]), interval_s=float(found[3]))
             self.window_s, self.key_rounds = float(found[5] or 0), int(found[6] or 100)
+            self.encoding = encoding_of(found[7])
             return []
         if line == "tokens take a moment":
             self.tokens_are_slow = True
@@ -136,7 +139,13 @@ class Stage:
         if name not in self.nodes:
             members = frozenset(f"node{number}" for number in range(self.size))
             aggregator = Aggregator(
-                name, "scenario", members, self.settings, window_s=self.window_s, key_rounds=self.key_rounds
+                name,
+                "scenario",
+                members,
+                self.settings,
+                window_s=self.window_s,
+                key_rounds=self.key_rounds,
+                encoding=self.encoding,
             )
             participant = Participant(None, frozenset(), self.now, window_s=self.window_s)
             self.nodes[name] = Node(name, aggregator, participant)
@@ -197,6 +206,14 @@ def round_of(model: str) -> int:
     if found is None:
         raise LookupError(f"{model} is no model's name, such as m4")
     return int(found[1])
+
+
+def encoding_of(word: str | None) -> Encoding:
+    """Return the encoding that a script names; the exact one if it names none."""
+    found = next((each for each in get_args(Encoding) if each == (word or "float32")), None)
+    if found is None:
+        raise LookupError(f"{word} is no encoding")
+    return found  # type: ignore[no-any-return]
 
 
 def _when(times: list[float]) -> str:
@@ -341,7 +358,8 @@ def _hears_key(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Act
 
 
 @command(
-    r"hears that round (\d+) is open on (m\w+)(?: under (k\w+))?(?:, (\d+) of (\d+) updates)?(, to be delivered later)?"
+    r"hears that round (\d+) is open on (m\w+)(?: under (k\w+))?(?:, (\d+) of (\d+) updates)?(?:, in (\w+))?"
+    r"(, to be delivered later)?"
 )
 def _hears_opening(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
     opening = Opening(
@@ -357,7 +375,8 @@ def _hears_opening(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do
         quorum=stage.settings.quorum or stage.size // 2 + 1,
         deadline_s=stage.settings.deadline_s,
         token_key=stage.token_key(f"t{said[1]}"),
-        deliver=said[6] is None,
+        deliver=said[7] is None,
+        encoding=encoding_of(said[6]),
     )
     return node.participant.opened(opening, stage.now)
 

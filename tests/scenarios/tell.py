@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from appliance.rounds import actions as do
 from appliance.words.messages import Announcement, Finished, LeaderStatement, Opening, Participation, Stored
+from appliance.words.models import Encoding
 
 NameOf = Callable[[object], str]
 """Gives the script's name (m4, u1, k1) of a digest, an update's id, a handle or a key's id."""
@@ -21,7 +22,7 @@ def tell(action: do.Action, name: NameOf) -> str:
             return "makes the initial model"
         case do.ObtainModel(digest, peer):
             return f"asks {peer} for {name(digest)}"
-        case do.StartCollecting(_, round_, _):
+        case do.StartCollecting(_, round_, _, _):
             return f"begins an empty sum for round {round_}"
         case do.SignToken(member, _):
             return f"signs the token of {member}"
@@ -63,9 +64,9 @@ def _tell_participant(action: do.Action, name: NameOf) -> str:
             return "stops training"
         case do.AskToken(leader, _, round_, token_key):
             return f"asks {leader} for its token of round {round_} with {name(token_key)}"
-        case do.Deliver(update_id, _, _):
-            return f"delivers {name(update_id)}"
-        case do.Forget(update_id):
+        case do.Deliver(update_id, _, encoding, _):
+            return f"delivers {name(update_id)}{_in(encoding)}"
+        case do.Forget(update_id, _):
             return f"forgets {name(update_id)}"
         case _:
             raise AssertionError(f"no words for {action}")
@@ -78,9 +79,14 @@ def _statement(statement: LeaderStatement, name: NameOf) -> str:
         return (
             f"round {statement.round} is open on {name(statement.base)} under {name(statement.key_id)}, "
             f"{statement.accepted} of {statement.expected} updates, quorum {statement.quorum}"
-            f"{'' if statement.deliver else ', to be delivered later'}"
+            f"{_in(statement.encoding)}{'' if statement.deliver else ', to be delivered later'}"
         )
     return f"store {name(statement.digest)}, candidate of round {statement.round}"
+
+
+def _in(encoding: Encoding) -> str:
+    """Return what says an encoding; the exact one goes without saying."""
+    return "" if encoding == "float32" else f", in {encoding}"
 
 
 def tell_wait(wait: do.Waiting, now: float) -> str:

@@ -31,7 +31,7 @@ from appliance.words.messages import (
 from appliance.words.models import Metrics
 from appliance.words.settings import Consensus, Delivery, Rounds
 from tests.simulation.consensus import disk as consensus_disk
-from tests.simulation.nodes.facts import CrashError, Disk, Made, Sealed
+from tests.simulation.nodes.facts import CrashError, Disk, Made, Pending, Sealed
 from tests.simulation.nodes.outbound import Outbound
 from tests.simulation.nodes.world import Delivered, World
 
@@ -54,6 +54,7 @@ class SimulatedNode:
         self._nodes = peers
         self._made = made
         self._life = 0
+        self._encoding = world.encodings[world.names.index(name) % len(world.encodings)]
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -78,7 +79,7 @@ class SimulatedNode:
             members=members,
             rounds=Rounds(deadline_s=self._world.deadline_s, interval_s=0.0),
             consensus=Consensus(period_s=40.0),
-            delivery=Delivery(window_s=self._world.window_s),
+            delivery=Delivery(window_s=self._world.window_s, compression=self._encoding),
             key_rounds=3,
             term=disk.consensus.state.term,
             kept=disk.kept,
@@ -96,6 +97,7 @@ class SimulatedNode:
         self._heard: dict[NodeName, float] = {}
         self._sum: list[tuple[bytes, NodeName]] = []
         self._sum_round: tuple[Round, Digest | None] = (0, None)
+        self._sealed: tuple[bytes, Pending] | None = None
         self._opened: dict[int, tuple[FinishedUpdate, NodeName]] = {}
         self._handles = 0
         self._training = False
@@ -245,6 +247,9 @@ class SimulatedNode:
         self._handles += 1
         self._opened[self._handles] = (kept, sealed.author)
         is_good = sealed.token in self._signed.values()
+        refusal = "" if is_good else "its token is not of this round"
+        if sealed.encoding != self._encoding:
+            refusal = refusal or f"it is encoded as {sealed.encoding}"
         update = OpenedUpdate(
             self._handles,
             kept.update_id,
@@ -252,7 +257,7 @@ class SimulatedNode:
             kept.round,
             kept.base,
             100,
-            "" if is_good else "its token is not of this round",
+            refusal,
         )
         self._do(self.core.aggregator.opened_update(update, self._world.now))
 
@@ -292,6 +297,12 @@ class SimulatedNode:
     def _take_receipt(self, update_id: bytes, key_id: bytes, accepted: bool, reason: str) -> None:
         self._has_round_key = True
         now = self._world.now
+        if accepted and self._sealed is not None and self._sealed[0] == key_id:
+            pending = self._sealed[1]
+            if pending.update_id == update_id:
+                self._write()
+                self.disk.pending = pending
+                self._write()
         self._do(self.core.participant.received(update_id, key_id, now, accepted=accepted, reason=reason))
 
     # --- what the core asks for --------------------------------------------------------------------------------------
@@ -319,7 +330,7 @@ class SimulatedNode:
                 self._later(0.05, lambda: self._aggregated(term, 0, Made(0, None, (), ())))
             case do.ObtainModel(digest, peer):
                 self.send(peer, lambda node: node._take_wanted(digest, self.name))
-            case do.StartCollecting(term, round_, _):
+            case do.StartCollecting(term, round_, _, _):
                 head = core.lineage.head
                 self._sum, self._sum_round = [], (round_, None if head is None else head.digest)
                 self._later(0.02, lambda: self._round_begun(term, round_))
@@ -337,7 +348,7 @@ class SimulatedNode:
                 self._send_or_self(sender, lambda node: node._take_receipt(kept.update_id, key_id, accepted, reason))
             case do.Aggregate(term, round_):
                 ids, authors = tuple(update_id for update_id, _ in self._sum), tuple(name for _, name in self._sum)
-                made = Made(round_, self._sum_round[1], ids, authors)
+                made = Made(round_, self._sum_round[1], ids, authors, self._encoding)
                 self._later(world.random.uniform(0.01, 0.2), lambda: self._aggregated(term, round_, made))
             case do.Propose(model):
                 if self.raft.propose(msgspec.msgpack.encode(model), world.now) is None:
@@ -366,12 +377,12 @@ class SimulatedNode:
                 blinded = self.disk.seed + token_key
                 wanted = TokenWanted(term, round_, blinded.ljust(256, b"."))
                 self._send_or_self(leader, lambda node: node._take_plain(self.name, wanted))
-            case do.Deliver(update_id, token_key, within_s) if announcement is not None:
+            case do.Deliver() if announcement is not None:
                 kept = self.disk.kept
-                if kept is not None and kept.update_id == update_id:
-                    token = self.disk.seed + token_key
-                    sealed = Sealed(self._world.random.randbytes(16), announcement.key_id, token, kept, self.name)
-                    self._later(self._world.random.uniform(0.0, within_s), lambda: self.outbound.send_update(sealed))
+                if kept is not None and kept.update_id == action.update_id:
+                    sealed = self._seal(kept, announcement, action)
+                    delay_s = self._world.random.uniform(0.0, action.within_s)
+                    self._later(delay_s, lambda: self.outbound.send_update(sealed))
             case do.Fetch(digest) if announcement is not None:
                 key = announcement.key_id
                 self._broadcast(lambda node: node._take_request(key, digest, self.name))
@@ -382,9 +393,23 @@ class SimulatedNode:
                     self._later(0.02, lambda: self._unreadable(digest))
             case do.Tell(to, message):
                 self._send_or_self(to, lambda node: node._take_plain(self.name, message))
-            case do.Forget(update_id):
+            case do.Forget(update_id, settled_by):
+                self._sealed = None
+                self._write()
+                self.disk.settle(update_id, settled_by)
+                self._write()
                 if self.disk.kept is not None and self.disk.kept.update_id == update_id:
                     self.disk.kept = None
+
+    def _seal(self, kept: FinishedUpdate, announcement: Announcement, action: do.Deliver) -> Sealed:
+        losses, encoding, update_id = self.disk.residual, action.encoding, kept.update_id
+        assert kept.base in self.disk.models or encoding == "float32", f"{self.name} lacks what it is to encode from"
+        if encoding != "float32":
+            self._sealed = announcement.key_id, Pending(update_id, announcement.term, (*losses, update_id))
+            first = self._world.sealed_values.setdefault((update_id, encoding), losses)
+            assert first == losses, f"{self.name} seals other values of one update for another leader"
+        id_, token = self._world.random.randbytes(16), self.disk.seed + action.token_key
+        return Sealed(id_, announcement.key_id, token, kept, self.name, encoding, losses)
 
     def _unreadable(self, digest: Digest) -> None:
         self._do(self.core.participant.candidate_unreadable(digest, self._world.now))

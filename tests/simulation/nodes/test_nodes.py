@@ -8,8 +8,8 @@ import os
 import pytest
 
 from appliance.words.ids import Digest, NodeName
-from appliance.words.models import GlobalModel
-from tests.simulation.nodes.facts import Made
+from appliance.words.models import Encoding, GlobalModel
+from tests.simulation.nodes.facts import Losses, Made
 from tests.simulation.nodes.node import SimulatedNode
 from tests.simulation.nodes.world import Faults, World
 
@@ -20,6 +20,8 @@ if "P2PFL_SEED" in os.environ:
 TROUBLE_S = 60.0
 CALM_S = 90.0
 STEP_DOWN_WITHIN_S = 1.5
+ENCODINGS: tuple[Encoding, ...] = ("int8", "float32", "float16")
+"""Of rounds, as their leaders open them: another leader, another encoding."""
 
 
 class Cluster:
@@ -27,7 +29,8 @@ class Cluster:
 
     def __init__(self, seed: int, size: int) -> None:
         names: list[NodeName] = [f"node{index}" for index in range(size)]
-        self.world = World(seed, names, Faults(loss=0.05, duplication=0.05, delay_s=(0.001, 0.03)))
+        faults = Faults(loss=0.05, duplication=0.05, delay_s=(0.001, 0.03))
+        self.world = World(seed, names, faults, encodings=ENCODINGS)
         self.made: dict[Digest, Made] = {}
         self.nodes: dict[NodeName, SimulatedNode] = {}
         for name in names:
@@ -35,6 +38,7 @@ class Cluster:
         self.majority = size // 2 + 1
         self.leaders: dict[int, NodeName] = {}
         self.lineage: list[GlobalModel] = []
+        self._losses_checked: dict[NodeName, Losses] = {}
         for node in self.nodes.values():
             node.start()
 
@@ -52,6 +56,7 @@ class Cluster:
                 self._check_leader(node)
                 self._check_lineage(node)
                 self._check_kept(node)
+                self._check_residual(node)
 
     def _check_leader(self, node: SimulatedNode) -> None:
         if not node.leads:
@@ -88,6 +93,25 @@ class Cluster:
         kept, latest = node.disk.kept, node.trained[-1]
         if kept is not None and node._training:
             assert (kept.round, kept.base) != latest, f"invariant 5: {node.name} trains again what it had finished"
+
+    def _check_residual(self, node: SimulatedNode) -> None:
+        """What a residual stands for are updates that counted, in a round that may lose something, each once."""
+        losses = node.disk.residual
+        if losses == self._losses_checked.get(node.name):
+            return
+        self._losses_checked[node.name] = losses
+        made = [self.made[model.digest] for model in self.lineage]
+        counted = {update_id for each in made if each.encoding != "float32" for update_id in each.update_ids}
+        assert len(set(losses)) == len(losses), f"{node.name} adds what one update lost twice"
+        assert counted.issuperset(losses), f"{node.name} adds what was lost by an update that did not count"
+
+    def check_losses_are_kept(self, since: int) -> None:
+        """Where nothing goes wrong, what each counted update lost is in its author's residual."""
+        for model in self.lineage[since:-1]:
+            made = self.made[model.digest]
+            for author, update_id in zip(made.authors, made.update_ids, strict=True):
+                kept = made.encoding == "float32" or update_id in self.nodes[author].disk.residual
+                assert kept, f"what {author}'s update of round {model.round} lost is forgotten"
 
     def check_models_survive(self) -> None:
         """The newest committed model is on a majority of disks, so that no minority's loss can lose it."""
@@ -150,6 +174,7 @@ def test_invariants_hold_and_rounds_go_on(seed: int) -> None:
         cluster.run(CALM_S)
         assert len(cluster.lineage) >= before + 5, f"only {len(cluster.lineage) - before} rounds after the trouble"
         cluster.check_models_survive()
+        cluster.check_losses_are_kept(since=len(cluster.lineage) - 5)
     except AssertionError as failure:
         trace = "\n".join(cluster.world.trace[-60:])
         pytest.fail(f"{failure}\nreplay: P2PFL_SEED={seed} pytest tests/simulation/nodes\n{trace}")

@@ -3,10 +3,11 @@
 import heapq
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from appliance.words.ids import Monotonic, NodeName, Round
+from appliance.words.models import Encoding
 
 Event = Callable[[], None]
 
@@ -46,7 +47,10 @@ def uneven_training_s(source: random.Random, node: NodeName) -> float:
 
 @dataclass
 class World:
-    """The clock, the event queue and the network. Nodes are known by name; ``deliver`` reaches their ``receive``."""
+    """The clock, the event queue and the network. Nodes are known by name; ``deliver`` reaches their ``receive``.
+
+    ``encodings`` are what the nodes open their rounds with as leaders, by turns.
+    """
 
     seed: int
     names: list[NodeName]
@@ -56,12 +60,15 @@ class World:
     deadline_s: float = 8.0
     stems: bool = True
     broadcasts: bool = False
+    encodings: Sequence[Encoding] = ("float32",)
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
         self.now = Monotonic(1000.0)
         self.trace: list[str] = []
         self.deliveries: list[Delivered] = []
+        self.sealed_values: dict[tuple[bytes, Encoding], object] = {}
+        """What the values of an update depended on when it was first sealed in an encoding."""
         self._events: list[tuple[float, int, Event]] = []
         self._order = itertools.count()
         self._cut: set[tuple[NodeName, NodeName]] = set()

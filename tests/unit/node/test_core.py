@@ -116,7 +116,22 @@ def test_a_leader_of_the_next_term_in_a_row_begins_anew() -> None:
 def _statements(leader: NodeName, term: int) -> list[LeaderStatement]:
     return [
         Announcement("c", leader, term, bytes(32), bytes(256)),
-        Opening("c", leader, term, 1, 0, model(0).digest, bytes(32), 0, 3, 2, 8.0, bytes(256), deliver=True),
+        Opening(
+            "c",
+            leader,
+            term,
+            1,
+            0,
+            model(0).digest,
+            bytes(32),
+            0,
+            3,
+            2,
+            8.0,
+            bytes(256),
+            deliver=True,
+            encoding="float32",
+        ),
         Candidate("c", leader, term, 1, 1, model(1).digest),
     ]
 
@@ -175,6 +190,16 @@ def test_what_the_leader_said_does_not_keep_a_removed_node_waiting() -> None:
 # --- the lineage ------------------------------------------------------------------------------------------------------
 
 
+def test_a_snapshot_too_says_by_which_leader_the_kept_updates_round_was_committed() -> None:
+    """The node was down meanwhile, and the rounds after it are in the snapshot as well."""
+    models = [model(0), model(1, term=2), model(2, term=4)]
+    for kept_round, forgotten in ((1, do.Forget(bytes(16), 2)), (2, do.Forget(bytes(16), 4))):
+        core = new_core()
+        core.participant.trained(FinishedUpdate(bytes(16), kept_round, model(kept_round - 1).digest), START)
+        actions = core.restore(msgspec.msgpack.encode(models), START)
+        assert [action for action in actions if isinstance(action, do.Forget)] == [forgotten]
+
+
 def test_a_second_model_for_a_round_is_left_out_and_said() -> None:
     core = new_core()
     core.entries_committed([commit(model(0)), commit(model(1))], START)
@@ -196,7 +221,7 @@ def test_both_sides_learn_of_a_commit() -> None:
     core = new_core(stored=frozenset({model(0).digest}))
     core.participant.trained(FinishedUpdate(bytes(16), 1, model(0).digest), START)
     actions = core.entries_committed([commit(model(0)), commit(model(1))], START)
-    assert do.Forget(bytes(16)) in actions
+    assert do.Forget(bytes(16), model(1).term) in actions
 
 
 # --- candidates stay on disk while they may be committed (invariant 3) ------------------------------------------------

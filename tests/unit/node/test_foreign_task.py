@@ -32,6 +32,7 @@ def _open(core: NodeCore) -> list[do.Action]:
         deadline_s=8.0,
         token_key=bytes(256),
         deliver=False,
+        encoding="float32",
     )
     core.leader_said(announced, START, with_body=False)
     return core.leader_said(opening, START, with_body=False)

@@ -1,7 +1,7 @@
 """The work of both threads, joined without a network: what a participant seals, an aggregator opens, and back."""
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -13,10 +13,11 @@ from appliance.aggregation.tensors import Array, parse, serialise
 from appliance.envelopes.format import parse_header
 from appliance.envelopes.pool import KeyPool
 from appliance.node.aggregator_work import AggregatorWork
+from appliance.node.encoder import Encoder
 from appliance.node.participant_work import OpenedReceipt, ParticipantWork
 from appliance.rounds.collected import OpenedUpdate
 from appliance.rounds.participant import FinishedUpdate
-from appliance.storage.models import KeptUpdate, ModelStore, UpdateStore
+from appliance.storage.models import KeptUpdate, ModelStore, ResidualStore, UpdateStore
 from appliance.tokens.wallet import Wallet
 from appliance.training import datasets
 from appliance.training.images import AnnTask
@@ -24,7 +25,7 @@ from appliance.training.trainer import Trainer
 from appliance.words.errors import ApplianceError, RemoteError
 from appliance.words.ids import Digest
 from appliance.words.messages import Announcement, ModelRequest, Sealed
-from appliance.words.models import Metrics
+from appliance.words.models import Encoding, Metrics
 from appliance.words.settings import SERVER_OPTIMIZERS, Aggregation, Data, StrategyName, Training
 
 MEAN = Aggregation()
@@ -33,18 +34,33 @@ MEAN = Aggregation()
 class Pair:
     """A leader's and a participant's work, each with its own disk."""
 
-    def __init__(self, folder: Path, keys: KeyPool, settings: Aggregation = MEAN) -> None:
-        self.folder, self.keys = folder, keys
-        self.trainer = trainer = Trainer(Training(), AnnTask(datasets.load(Data(shards=20), folder / "data")))
+    def __init__(
+        self, folder: Path, keys: KeyPool, settings: Aggregation = MEAN, encoding: Encoding = "float32"
+    ) -> None:
+        trainer = Trainer(Training(), AnnTask(datasets.load(Data(shards=20), folder / "data")))
         self.layout = trainer.layout
         self.leader_models, self.models = ModelStore(folder / "leader"), ModelStore(folder / "models")
-        self.updates = UpdateStore(folder / "update")
+        self.folder = folder / "update"
+        self.updates, self.residuals = UpdateStore(folder / "update"), ResidualStore(folder / "update")
+        self.keys, self.trainer, self.encoding = keys, trainer, encoding
         self.leader = AggregatorWork(trainer, self.leader_models, keys, secrets.token_bytes, settings)
-        wallet = Wallet(secrets.token_bytes(32))
-        self.participant = ParticipantWork(trainer, self.models, self.updates, keys, secrets.token_bytes, wallet=wallet)
+        self.wallet = Wallet(secrets.token_bytes(32))
+        self.participant = self.restarted()
         self.token_key = b""
         self.base = self.leader.create_initial_model()
         self.announce(1)
+
+    def restarted(self) -> ParticipantWork:
+        """Return the participant's work as it begins, with what is on its disk."""
+        return ParticipantWork(
+            self.trainer,
+            self.models,
+            self.updates,
+            self.keys,
+            secrets.token_bytes,
+            encoder=Encoder(self.layout, self.models, self.residuals),
+            wallet=self.wallet,
+        )
 
     def announce(self, term: int) -> None:
         key_id, public_key = self.leader.begin(term)
@@ -61,7 +77,7 @@ class Pair:
 
     def start_round(self, term: int = 1) -> None:
         """Open round 1, and give the participant its token."""
-        self.token_key = self.leader.start_round(1, self.base)
+        self.token_key = self.leader.start_round(1, self.base, self.encoding)
         wanted = self.participant.ask_token(term, 1, self.token_key)
         signed = self.leader.sign_token("node1", wanted.blinded)
         assert (signed.term, signed.round) == (term, 1)
@@ -75,7 +91,7 @@ class Pair:
         return answer
 
     def deliver(self, update: FinishedUpdate) -> OpenedUpdate:
-        sealed = self.participant.seal_update(update.update_id, self.announcement, self.token_key)
+        sealed = self.participant.seal_update(update.update_id, self.announcement, self.token_key, self.encoding)
         assert sealed is not None
         opened = self.leader.open(sealed.envelope)
         assert isinstance(opened, OpenedUpdate)
@@ -89,12 +105,6 @@ class Pair:
         update_id = secrets.token_bytes(16)
         self.updates.put(KeptUpdate(update_id, 1, self.base, samples, Metrics(0.5, 1.0, 10), weights))
         return FinishedUpdate(update_id, 1, self.base)
-
-
-@pytest.fixture(scope="module")
-def keys() -> Iterator[KeyPool]:
-    with KeyPool(2, 2048) as pool:
-        yield pool
 
 
 @pytest.fixture
@@ -120,9 +130,9 @@ def test_a_model_travels_by_digest_and_a_round_comes_back(pair: Pair) -> None:
     kept = pair.updates.get()
     assert isinstance(kept, KeptUpdate)
     assert pair.models.get(candidate) == kept.weights, "the average of one update is that update"
-    pair.participant.forget(b"another one's id")
+    pair.participant.forget(b"another one's id", 1)
     assert isinstance(pair.updates.get(), KeptUpdate)
-    pair.participant.forget(finished.update_id)
+    pair.participant.forget(finished.update_id, 1)
     assert not isinstance(pair.updates.get(), KeptUpdate)
 
 
@@ -152,7 +162,7 @@ def test_an_update_of_a_term_that_has_ended_makes_no_model(pair: Pair) -> None:
     good = pair.models.get(pair.base)
     assert isinstance(good, bytes)
     pair.start_round()
-    sealed = pair.participant.seal_update(pair.keep(good).update_id, pair.announcement, pair.token_key)
+    sealed = pair.participant.seal_update(pair.keep(good).update_id, pair.announcement, pair.token_key, "float32")
     opened = pair.deliver(pair.keep(good))
     assert sealed is not None
     pair.leader.end()
@@ -251,7 +261,7 @@ def test_a_round_whose_base_the_strategy_lacks_makes_no_model(tmp_path: Path, ke
     pair.start_round()
     pair.leader_models.remove({pair.base})
     with pytest.raises(ApplianceError, match="not here"):
-        pair.leader.start_round(2, pair.base)
+        pair.leader.start_round(2, pair.base, "float32")
     opened = pair.deliver(pair.keep(update))
     with pytest.raises(ApplianceError, match="could not begin"):
         pair.leader.count(opened.handle)
@@ -274,11 +284,11 @@ def test_an_update_with_another_rounds_token_or_none_has_no_token(pair: Pair) ->
     pair.start_round()
     kept = pair.keep(good)
     assert pair.deliver(kept).token
-    pair.leader.start_round(1, pair.base)
+    pair.leader.start_round(1, pair.base, "float32")
     opened = pair.deliver(kept)
     assert opened.token == b""
     assert "not the leader's of this round" in opened.refusal
-    assert pair.participant.seal_update(kept.update_id, pair.announcement, b"another token key") is None
+    assert pair.participant.seal_update(kept.update_id, pair.announcement, b"another token key", "float32") is None
     pair.leader.end()
     with pytest.raises(RemoteError, match="no round is open"):
         pair.leader.sign_token("node1", bytes(256))

@@ -142,7 +142,7 @@ class Watched:
 
     def _check(self, action: do.AggregatorAction) -> None:
         match action:
-            case do.StartCollecting(term, round_, base):
+            case do.StartCollecting(term, round_, base, _):
                 assert term == self.term
                 assert self.head is not None
                 assert base == self.head.digest

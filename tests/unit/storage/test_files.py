@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.storage.files import fsync_folder, remove_durably, write_atomically
+from appliance.storage.files import fsync_folder, remove_durably, replace_durably, write_atomically
 from appliance.storage.log import ConsensusLog
 from appliance.words.errors import StateError
 
@@ -97,6 +97,16 @@ def test_a_name_is_durable_only_with_its_folder(tmp_path: Path, monkeypatch: pyt
     calls.clear()
     remove_durably(tmp_path / "state")
     assert calls == ["unlink", "fsync of a folder"]
+    (tmp_path / "next").write_bytes(b"y")
+    calls.clear()
+    replace_durably(tmp_path / "next", tmp_path / "state")
+    assert calls == ["replace", "fsync of a folder"]
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("state", b"y")]
+
+
+def test_a_replacement_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match=r"can't replace .*state: there is no such file"):
+        replace_durably(tmp_path / "next", tmp_path / "state")
 
 
 def test_a_new_log_is_durable_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

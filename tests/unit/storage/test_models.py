@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from appliance.storage.models import Absent, KeptUpdate, ModelStore, UpdateStore
+from appliance.storage.models import Absent, KeptUpdate, ModelStore, Residual, ResidualStore, UpdateStore
 from appliance.words.errors import StateError
 from appliance.words.ids import digest_of
 from appliance.words.models import Metrics
@@ -87,7 +87,7 @@ def test_leftovers_of_a_crash_in_mid_write_are_removed_at_open(tmp_path: Path) -
 
 def test_a_folder_that_can_not_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    for store in (ModelStore, UpdateStore):
+    for store in (ModelStore, UpdateStore, ResidualStore):
         with pytest.raises(StateError, match=str(tmp_path / "file" / "models")):
             store(tmp_path / "file" / "models")
 
@@ -150,3 +150,50 @@ def _is_refused_once(store: UpdateStore, file: Path) -> None:
     assert str(file) in absent.reason
     assert not file.exists()
     assert store.get() == Absent("no update is kept")
+
+
+LOST = Residual(b"i" * 16, 3, b"weights" * 100)
+NOTHING = Absent("no residual is kept")
+
+
+def test_a_residual_holds_once_its_update_counted_and_not_before(tmp_path: Path) -> None:
+    store = ResidualStore(tmp_path)
+    store.put_next(LOST)
+    assert ResidualStore(tmp_path).get() == NOTHING
+    assert store.settle(LOST.update_id, LOST.term) is None
+    assert ResidualStore(tmp_path).get() == LOST
+    assert store.settle(LOST.update_id, LOST.term) is None
+    assert store.settle(LOST.update_id, None) is None
+    assert store.get() == LOST, "settling again changes nothing"
+    store.drop()
+    assert store.get() == NOTHING
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("update_id", "term"), [(b"j" * 16, 3), (b"i" * 16, 4), (b"i" * 16, None)])
+def test_the_residual_of_an_update_that_did_not_count_is_given_up(
+    tmp_path: Path, update_id: bytes, term: int | None
+) -> None:
+    store = ResidualStore(tmp_path)
+    store.put_next(LOST)
+    store.settle(LOST.update_id, LOST.term)
+    store.put_next(msgspec.structs.replace(LOST, weights=b"next"))
+    assert store.settle(update_id, term) is None
+    assert store.settle(LOST.update_id, LOST.term) is None
+    assert store.get() == LOST
+
+
+@pytest.mark.parametrize("place", [0, 21, 22, 53, 54, 100, -1])
+def test_one_changed_byte_anywhere_refuses_the_residual_and_removes_it(tmp_path: Path, place: int) -> None:
+    store = ResidualStore(tmp_path)
+    store.put_next(LOST)
+    content = bytearray((tmp_path / "residual.next").read_bytes())
+    content[place] ^= 1
+    (tmp_path / "residual.next").write_bytes(content)
+    (tmp_path / "residual").write_bytes(content)
+    for absent in (store.get(), store.settle(LOST.update_id, LOST.term)):
+        assert absent is not None
+        assert isinstance(absent, Absent)
+        assert absent.damaged
+    assert store.get() == NOTHING
+    assert list(tmp_path.iterdir()) == []

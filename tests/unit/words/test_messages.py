@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
+from typing import get_args
 
 import msgspec
 from hypothesis import given
@@ -35,7 +36,7 @@ from appliance.words.messages import (
     TokenWanted,
     Update,
 )
-from appliance.words.models import Metrics
+from appliance.words.models import Encoding, Metrics
 
 numbers = st.integers(0, 2**62 - 1)
 counts = st.integers(0, 100_000)
@@ -51,6 +52,7 @@ shares = st.floats(0.0, 1.0)
 losses = st.floats(0.0, 1e30)
 samples = st.integers(0, 10**12)
 
+encodings = st.sampled_from(get_args(Encoding))
 update_ids = st.binary(min_size=16, max_size=16)
 metrics = st.builds(Metrics, shares, losses, samples)
 
@@ -89,11 +91,12 @@ statements = st.one_of(
         st.floats(0.0, 1e9),
         public_keys,
         st.booleans(),
+        encodings,
     ),
     st.builds(Candidate, texts, names, numbers, numbers, numbers, digests),
 )
 to_leader = st.one_of(
-    st.builds(Update, update_ids, keys, tokens, numbers, digests, samples, metrics, public_keys, blobs),
+    st.builds(Update, update_ids, keys, tokens, numbers, digests, samples, metrics, public_keys, encodings, blobs),
     st.builds(ModelRequest, digests, public_keys),
 )
 to_participant = st.one_of(

@@ -1,0 +1,1 @@
+"""Programs that run under the foreign libraries' own interpreters. Nothing here imports the product."""

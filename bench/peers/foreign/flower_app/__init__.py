@@ -1,0 +1,1 @@
+"""A Flower app: copied with a pyproject.toml to where a run has it."""
