@@ -84,7 +84,7 @@ def load_all(data: Path) -> list[Trainer]:
             datasets.load(Data(source="mnist", path=data, shard=number, shards=MEMBERS), Path(cache))
             for number in range(MEMBERS)
         ]
-    return [Trainer(Training(), AnnTask(shard)) for shard in shards]
+    return [Trainer(Training(judged_samples=1), AnnTask(shard)) for shard in shards]
 
 
 def run(members: list[Trainer], encoding: Encoding, rounds: int, *, feedback: bool) -> Result:
@@ -98,7 +98,7 @@ def run(members: list[Trainer], encoding: Encoding, rounds: int, *, feedback: bo
     for round_ in range(1, rounds + 1):
         base, mean = parse(model, layout), FedAvg(layout)
         for number, member in enumerate(members):
-            trained = member.train(model, round=round_, stop=Event(), limit=1)
+            trained = member.train(model, round=round_, stop=Event())
             assert trained is not None
             began = time.perf_counter()
             content, lost = encode(parse(trained.weights, layout), base, layout, encoding, residuals[number])

@@ -32,8 +32,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from appliance.demo.ports import free_base_port
-from appliance.demo.processes import Cluster
+from appliance.local.ports import free_base_port
+from appliance.local.processes import Cluster
 from appliance.node.cluster import ClusterPlan, create_cluster
 from appliance.words.errors import OperatorError
 from appliance.words.settings import Delivery, Rounds, Training

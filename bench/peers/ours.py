@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
-from appliance.demo.ports import free_base_port
-from appliance.demo.processes import Cluster, NodeProcess
+from appliance.local.ports import free_base_port
+from appliance.local.processes import Cluster, NodeProcess
 from appliance.node.cluster import ClusterPlan, create_cluster
 from appliance.operator_api.views import Status
 from appliance.words.errors import OperatorError
