@@ -57,7 +57,7 @@ def main() -> None:
     curves: Curves = {}
     for text, (each, proximal) in settings.items():
         for member in members:
-            member.set_settings(Training(seed=arguments.seed, proximal=proximal))
+            member.set_settings(Training(seed=arguments.seed, proximal=proximal, judged_samples=1))
         curves[text] = run(members, each, arguments.rounds)
         print(text, f"{curves[text][-1].accuracy:.2%}, {time.monotonic() - began:.0f} s", file=sys.stderr)
     print(as_markdown(curves))

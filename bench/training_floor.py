@@ -141,9 +141,8 @@ def work(
 
 def product_training(held: list[Shard]) -> Train:
     """Return the product's loop, weights in and out as safetensors bytes, judged on one sample only."""
-    trainers = {
-        shard.number: Trainer(Training(batch_size=BATCH_SIZE, judged_samples=1), AnnTask(shard)) for shard in held
-    }
+    settings = Training(batch_size=BATCH_SIZE, judged_samples=1)
+    trainers = {shard.number: Trainer(settings, AnnTask(shard)) for shard in held}
     base, go = trainers[0].initial_model(), threading.Event()
 
     def train(shard: Shard, number: int) -> None:

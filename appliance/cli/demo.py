@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from appliance.cli.init import DataSource
+from appliance.cli.init import ImageSource
 from appliance.demo.display import ConsoleDisplay, table_one, table_two
 from appliance.demo.story import Story
 from appliance.local import paper
@@ -27,7 +27,7 @@ LOG_LINES_ON_FAILURE = 8
 @click.command(short_help="Kill the leader of a real cluster, and lose nothing.")
 @click.option("--nodes", type=click.IntRange(min=SMALLEST), default=5, show_default=True, help="How many nodes.")
 @click.option("--rounds", type=click.IntRange(min=5), default=10, show_default=True, help="How many rounds, at least.")
-@click.option("--data", type=DataSource(), default="digits", show_default=True, help="Where the nodes' data is from.")
+@click.option("--data", type=ImageSource(), default="digits", show_default=True, help="Where the nodes' data is from.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Keep the cluster and its logs in this new folder.")
 def demo(*, nodes: int, rounds: int, data: tuple[str, Path | None], keep: Path | None) -> None:
     """Start a cluster here, kill its leader with -9 in mid-round, and show that nothing is lost.

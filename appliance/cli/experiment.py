@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 
 from appliance import __version__
-from appliance.cli.init import DataSource
+from appliance.cli.init import ImageSource
 from appliance.experiment import report
 from appliance.experiment.failover import failover
 from appliance.experiment.laboratory import Laboratory
@@ -29,7 +29,7 @@ Run = Callable[[Laboratory], Result]
 DIGITS_INSTEAD = "data: the embedded digits, not MNIST (for that: --data mnist:PATH)"
 
 data_option = click.option(
-    "--data", type=DataSource(), help="Where the nodes' data is from.  [default: the embedded digits]"
+    "--data", type=ImageSource(), help="Where the nodes' data is from.  [default: the embedded digits]"
 )
 out_option = click.option(
     "--out",

@@ -25,6 +25,20 @@ class DataSource(click.ParamType[tuple[str, Path | None]]):
         return self.fail(f"{value!r} is none of digits, mnist:PATH (with MNIST/raw in it), csv:FILE", param, ctx)
 
 
+class ImageSource(DataSource):
+    """What the paper's network learns from: ``digits``, or ``mnist:`` and a folder."""
+
+    name = "digits|mnist:PATH"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, Path | None]:
+        source, path = super().convert(value, param, ctx)
+        if source == "csv":
+            self.fail(f"{value!r} is neither digits nor mnist:PATH (with MNIST/raw in it)", param, ctx)
+        return source, path
+
+
 @click.command(short_help="Make a ready cluster: keys, configuration, data.")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--nodes", type=click.IntRange(min=1), default=5, show_default=True, help="How many nodes.")

@@ -21,6 +21,8 @@ DIGITS_EPOCHS = 5
 LOOK_EVERY_S = 0.5
 PATIENCE = 4
 """So many times the expected time, then it has failed."""
+WHOLE = 0.9
+"""A turn of this share of a period was ended by its resignation: the clock that began it is the one that ended it."""
 FAIR = 2
 """Nobody leads more often than this many times its share."""
 
@@ -37,6 +39,11 @@ class Turn(Struct, frozen=True):
     begin: float
     end: float | None
 
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether it lasted to the end of its period; else an election that nobody asked for cut it short."""
+        return self.end is not None and self.end - self.begin >= WHOLE * PERIOD_S
+
 
 def rotation(laboratory: Laboratory, periods: int) -> Result:
     """Run five nodes until so many periods are over. Raises OperatorError."""
@@ -46,12 +53,12 @@ def rotation(laboratory: Laboratory, periods: int) -> Result:
     def enough() -> list[Turn] | None:
         nonlocal said
         turns = turns_of([own for node in cluster.nodes for own in elections(node) if own.node == node.name])
-        over = [turn for turn in turns if turn.end is not None]
+        over = up_to_period([turn for turn in turns if turn.end is not None], periods)
         for turn in over[said:]:
             laboratory.reporter.say(f"{turn.node} has led for {(turn.end or 0) - turn.begin:.1f} s")
-        said = len(over)
-        laboratory.reporter.step(f"{turns[-1].node if turns else 'nobody'} leads", min(said, periods), periods)
-        return over[:periods] if said >= periods else None
+        said, whole = len(over), sum(turn.is_whole for turn in over)
+        laboratory.reporter.step(f"{turns[-1].node if turns else 'nobody'} leads", whole, periods)
+        return over if whole == periods else None
 
     with laboratory.running(laboratory.new_cluster(plan)) as cluster:
         until(lambda: leader_of_all(cluster), "a leader whom all follow")
@@ -78,6 +85,12 @@ def turns_of(changes: Iterable[Election]) -> list[Turn]:
     return sorted(turns, key=lambda turn: turn.begin)
 
 
+def up_to_period(turns: Sequence[Turn], periods: int) -> list[Turn]:
+    """Return the turns up to the last of so many whole periods; all if there are not so many."""
+    places = [place for place, turn in enumerate(turns) if turn.is_whole]
+    return list(turns[: places[periods - 1] + 1] if len(places) >= periods else turns)
+
+
 def result_of(turns: Sequence[Turn], nodes: Sequence[NodeName], lineage: Sequence[GlobalModel], *, data: str) -> Result:
     """Sum up the periods that are over."""
     models = Counter(model.term for model in lineage)
@@ -85,6 +98,9 @@ def result_of(turns: Sequence[Turn], nodes: Sequence[NodeName], lineage: Sequenc
     share = len(turns) / len(nodes)
     most = max(counts.values())
     fair = most <= FAIR * share or most == 1
+    whole = sum(turn.is_whole for turn in turns)
+    cut = len(turns) - whole
+    short = f", and {cut} turn{'s' if cut > 1 else ''} cut short by an election that nobody asked for" if cut else ""
     limit = "once" if most == 1 else f"twice its share of {share:.1f}"
     return Result(
         name="rotation",
@@ -95,20 +111,20 @@ def result_of(turns: Sequence[Turn], nodes: Sequence[NodeName], lineage: Sequenc
             "/v1/elections, who committed which model from the lineage.",
         ],
         findings=[
-            f"{len(turns)} periods, {len(turns)} resignations; each node led {_range(counts)} times, nobody more than "
+            f"{whole} periods, {whole} resignations{short}; each node led {_range(counts)} times, nobody more than "
             f"{limit}; paper: {paper.PERIODS} resignations in seven days, by turns."
             if fair
-            else f"NOT fair: a node led {most} of {len(turns)} periods, more than {limit}.",
+            else f"NOT fair: a node led {most} of {len(turns)} times, more than {limit}.",
             f"{sum(models[turn.term] for turn in turns)} global models were committed in them, by whoever led.",
         ],
         reached=fair,
-        settings={"data": data, "nodes": len(nodes), "periods": len(turns), "period_s": PERIOD_S},
+        settings={"data": data, "nodes": len(nodes), "periods": whole, "period_s": PERIOD_S},
         rows=_rows(turns, models),
         tables=[_table(turns, counts, models)],
         figures=[
             Spans(
                 name="rotation",
-                title=f"Who led when: {len(turns)} periods of {PERIOD_S:g} s",
+                title=f"Who led when: {whole} periods of {PERIOD_S:g} s",
                 x_label="seconds",
                 rows=list(nodes),
                 spans=[Span(turn.node, turn.begin - turns[0].begin, _end(turn) - turns[0].begin) for turn in turns],
@@ -129,11 +145,12 @@ def _end(turn: Turn) -> float:
 def _rows(turns: Sequence[Turn], models: Mapping[Term, int]) -> list[dict[str, str | int | float | None]]:
     return [
         {
-            "period": number,
+            "turn": number,
             "leader": turn.node,
             "term": turn.term,
             "begin_s": round(turn.begin - turns[0].begin, 3),
             "end_s": round(_end(turn) - turns[0].begin, 3),
+            "is_whole": "yes" if turn.is_whole else "no",
             "models": models[turn.term],
         }
         for number, turn in enumerate(turns, start=1)
@@ -146,12 +163,12 @@ def _table(turns: Sequence[Turn], counts: Mapping[NodeName, int], models: Mappin
     def row(node: NodeName) -> tuple[str, ...]:
         its = [turn for turn in turns if turn.node == node]
         seconds = sum(_end(turn) - turn.begin for turn in its)
-        periods = ", ".join(str(number) for number, turn in enumerate(turns, start=1) if turn.node == node)
+        which = ", ".join(str(number) for number, turn in enumerate(turns, start=1) if turn.node == node)
         models_made = sum(models[turn.term] for turn in its)
-        return (node, str(counts[node]), periods, f"{seconds:.1f}", f"{seconds / whole:.0%}", str(models_made))
+        return (node, str(counts[node]), which, f"{seconds:.1f}", f"{seconds / whole:.0%}", str(models_made))
 
     return Table(
-        f"Turns in {len(turns)} periods",
-        ("node", "turns", "periods", "seconds", "share", "models"),
+        f"{len(turns)} turns",
+        ("node", "turns", "which", "seconds", "share", "models"),
         [row(node) for node in counts],
     )

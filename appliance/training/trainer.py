@@ -13,8 +13,9 @@ import torch
 from msgspec import Struct
 from torch import Tensor, nn
 
+from appliance.aggregation.state import parse_model, serialise_model
 from appliance.aggregation.tensors import serialise
-from appliance.aggregation.validation import parse_update
+from appliance.aggregation.validation import is_finite
 from appliance.training.adam import Adam
 from appliance.training.checkpoint import Checkpoint, TrainingState, capture, origin, restore
 from appliance.training.device import device_of
@@ -160,7 +161,10 @@ class Trainer:
 
     def _initial_from(self, file: Path) -> bytes:
         try:
-            return serialise(parse_update(file.read_bytes(), self.layout), self.layout)
+            arrays = parse_model(file.read_bytes(), self.layout)
+            if all(map(is_finite, arrays.values())):
+                return serialise_model(arrays, self.layout)
+            problem = "holds a value that is not finite"
         except OSError as error:
             problem = f"can't be read ({error.strerror})"
         except RemoteError as error:

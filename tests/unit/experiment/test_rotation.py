@@ -3,7 +3,7 @@
 import msgspec
 
 from appliance.experiment.result import Spans
-from appliance.experiment.rotation import Turn, result_of, turns_of
+from appliance.experiment.rotation import Turn, result_of, turns_of, up_to_period
 from appliance.node.elections import Election
 from tests.unit.lineage.test_lineage import model
 
@@ -34,10 +34,31 @@ def test_seven_periods_by_turns_are_fair() -> None:
     rows = {row[0]: row[1:] for row in result.tables[0].rows}
     assert rows["node0"] == ("2", "2, 6", "10.0", "29%", "2")
     assert rows["node3"] == ("1", "1", "5.0", "14%", "2")
-    assert result.rows[0] == {"period": 1, "leader": "node3", "term": 1, "begin_s": 0.0, "end_s": 5.0, "models": 2}
+    assert result.rows[0] == {
+        "turn": 1,
+        "leader": "node3",
+        "term": 1,
+        "begin_s": 0.0,
+        "end_s": 5.0,
+        "is_whole": "yes",
+        "models": 2,
+    }
     figure = result.figures[0]
     assert isinstance(figure, Spans)
     assert (figure.spans[1].begin, figure.spans[1].end) == (5.0, 10.0)
+
+
+def test_a_turn_cut_short_is_no_period_and_is_told() -> None:
+    """As it was once on a machine of two cores and a load of 35."""
+    turns = _turns([3, 0, 1, 2])
+    turns.insert(2, Turn("node4", 9, 113.0, 113.9))
+    assert [turn.is_whole for turn in turns] == [True, True, False, True, True]
+    assert up_to_period(turns, 3) == turns[:4]
+    assert up_to_period(turns, 5) == turns
+    result = result_of(turns, NODES, [], data="digits")
+    assert "4 periods, 4 resignations, and 1 turn cut short by an election that nobody asked for;" in result.findings[0]
+    assert result.settings["periods"] == 4
+    assert [row["is_whole"] for row in result.rows] == ["yes", "yes", "no", "yes", "yes"]
 
 
 def test_more_than_twice_a_share_is_unfair() -> None:
