@@ -191,7 +191,8 @@ def _rounds(
         del sealed
         members.send((None, candidate))
         stored_s = members.recv()
-        models.remove([base])
+        models.doom([base])
+        models.sweep()
         base = candidate
         yield {**meter.phases(), "store": Phase(stored_s, 0.0)}
 
@@ -238,7 +239,8 @@ def _be_members(leader: Connection, folder: Path, layout: ModelLayout, count: in
             began = time.perf_counter()
             members[0].store_candidate((folder / "candidate").read_bytes(), round_key, what)
             leader.send(time.perf_counter() - began)
-            models.remove(models.digests() - {what})
+            models.doom(models.digests() - {what})
+            models.sweep()
 
 
 def _deliver(

@@ -10,6 +10,7 @@ from appliance.cli.demo import demo
 from appliance.cli.experiment import experiment
 from appliance.cli.init import init
 from appliance.cli.member import member
+from appliance.cli.model import model
 from appliance.cli.pki import pki
 from appliance.cli.run import reload, run
 from appliance.cli.status import resign, status
@@ -36,7 +37,7 @@ def main() -> None:
     """
 
 
-for command in (init, run, status, check, reload, resign, member, demo, experiment, pki):
+for command in (init, run, status, check, reload, resign, member, model, demo, experiment, pki):
     main.add_command(command)
 
 if __name__ == "__main__":

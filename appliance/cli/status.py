@@ -66,6 +66,10 @@ def render(state: Status) -> RenderableType:
         model = state.model
         table.add_row("model", f"version {model.version}, accuracy {model.accuracy:.4f}, loss {model.loss:.4f}")
         table.add_row("", model.digest.removeprefix("sha256:"))
+        if model.rolled_back_to is not None:
+            table.add_row("", f"rolled back to version {model.rolled_back_to}")
+        if model.withheld:
+            table.add_row("", Text(f"the last round's model is not published: {model.withheld}", style="yellow"))
     up = [peer for peer, condition in state.peers.items() if condition == "up"]
     down = [peer for peer in state.peers if peer not in up]
     table.add_row("peers", Text(", ".join(up) + " up" if up else "none up"))

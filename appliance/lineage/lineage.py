@@ -1,9 +1,11 @@
 """The lineage: which global models were committed, in which order."""
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
-from appliance.words.ids import Round, Version
+from appliance.words.ids import Digest, Round, Version
 from appliance.words.models import GlobalModel
+from appliance.words.settings import Models
 
 KEPT = 10_000
 """Newest models that are remembered: a week of one a minute. So memory and snapshots stay bounded for years."""
@@ -41,6 +43,21 @@ class Lineage:
         """The version to come."""
         return 0 if self.head is None else self.head.version + 1
 
+    def at(self, version: Version) -> GlobalModel | None:
+        """Return the entry of a version; None if it is not remembered, or to come."""
+        place = version - self._models[0].version if self._models else -1
+        return self._models[place] if 0 <= place < len(self._models) else None
+
+    def kept(self, rule: Models) -> frozenset[Digest]:
+        """Return whose bytes a node keeps: the newest that differ, and of those before them every n-th version's."""
+        newest = frozenset(islice(dict.fromkeys(model.digest for model in reversed(self._models)), rule.keep))
+        every = (
+            model.digest
+            for model in reversed(self._models)
+            if rule.keep_every and model.version % rule.keep_every == 0 and model.digest not in newest
+        )
+        return newest.union(islice(dict.fromkeys(every), rule.keep_old))
+
     def apply(self, model: GlobalModel) -> bool:
         """Append a committed model if it follows the head; tell whether it did.
 
@@ -49,6 +66,15 @@ class Lineage:
         base = None if self.head is None else self.head.digest
         if (model.version, model.round, model.base) != (self.next_version, self.next_round, base):
             return False
+        if not self._is_what_it_says(model):
+            return False
         self._models.append(model)
         del self._models[:-KEPT]
         return True
+
+    def _is_what_it_says(self, model: GlobalModel) -> bool:
+        """A rollback has the bytes of the version that it names, and what stands for a withheld model its base's."""
+        if model.rolled_back_to is not None:
+            target = self.at(model.rolled_back_to)
+            return not model.withheld and target is not None and target.digest == model.digest
+        return not model.withheld or model.digest == model.base

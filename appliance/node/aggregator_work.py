@@ -18,7 +18,7 @@ from appliance.envelopes.format import Kind
 from appliance.envelopes.keys import PrivateKey, RecipientKey, Suite, load_recipient, public_der
 from appliance.envelopes.pool import KeyPool
 from appliance.envelopes.seal import open_envelope, seal, seal_under_key
-from appliance.rounds.collected import OpenedUpdate
+from appliance.rounds.collected import Judged, OpenedUpdate
 from appliance.storage.models import Absent, ModelStore
 from appliance.tokens.mint import Mint
 from appliance.tokens.token import Token
@@ -78,8 +78,10 @@ class AggregatorWork:
         self._mint: Mint | None = None
         self._strategy: Strategy | None = None
         self._encoding: Encoding = "float32"
-        self._base: Arrays = {}
+        self._base_arrays: Arrays = {}
         self._opened: dict[int, _Opened] = {}
+        self._base: Digest | None = None
+        self._judged: dict[Digest, Metrics] = {}
 
     def begin(self, term: Term) -> tuple[bytes, bytes]:
         """Take a fresh key pair for a term; return its id and its public half."""
@@ -93,8 +95,8 @@ class AggregatorWork:
         self._private_key = None
         self._opened.clear()
         self._round = 0
-        self._mint = self._strategy = None
-        self._base = {}
+        self._mint = self._strategy = self._base = None
+        self._base_arrays, self._judged = {}, {}
         self._round_key = self._random(ROUND_KEY_BYTES)
 
     def start_round(self, round_: Round, base: Digest, encoding: Encoding) -> bytes:
@@ -110,7 +112,8 @@ class AggregatorWork:
         self._strategy = None
         layout = self._trainer.layout
         base_arrays = functools.cache(lambda: parse_model(self._read(base), layout))
-        self._encoding, self._base = encoding, {} if encoding == "float32" else base_arrays()
+        self._base, self._encoding = base, encoding
+        self._base_arrays = {} if encoding == "float32" else base_arrays()
         self._strategy = strategy_for(self._settings, layout, base_arrays)
         token_key = self._keys.take().rsa
         self._mint = Mint(token_key, self._random)
@@ -148,7 +151,7 @@ class AggregatorWork:
             check_samples(update.samples, self._settings.most_samples)
             if update.encoding != self._encoding:
                 raise RemoteError(f"it is encoded as {update.encoding}, and this round takes {self._encoding}")
-            arrays = decode(update.weights, self._base, self._trainer.layout, self._encoding)
+            arrays = decode(update.weights, self._base_arrays, self._trainer.layout, self._encoding)
         except RemoteError as error:
             refusal = error.reason
         self._opened[handle] = _Opened(update, arrays)
@@ -216,8 +219,22 @@ class AggregatorWork:
         """Seal a candidate's bytes under the round key, for all who have a receipt."""
         return seal_under_key(self._read(digest), self._round_key, term=self._term, round=self._round)
 
-    def evaluate(self, digest: Digest) -> Metrics:
-        """Judge a model on this node's held-out data."""
+    def bring_back(self, digest: Digest) -> Digest:
+        """Make sure that a former model is whole and durable here."""
+        return self._models.put(self._read(digest))
+
+    def judge(self, digest: Digest) -> Judged:
+        """Judge a model on this node's held-out data, and the round's base, unless all models are published.
+
+        The base too on this node's: an earlier leader may have had other data. Mostly it was judged a round ago.
+        """
+        metrics, base, known = self._evaluate(digest), None, self._judged
+        self._judged = {digest: metrics}
+        if self._base is not None and self._settings.most_drop < 1:
+            self._judged[self._base] = base = known.get(self._base) or self._evaluate(self._base)
+        return Judged(digest, metrics, base)
+
+    def _evaluate(self, digest: Digest) -> Metrics:
         return self._trainer.evaluate(self._read(digest), limit=None)
 
     def _read(self, digest: Digest) -> bytes:

@@ -22,7 +22,7 @@ from appliance.node.shells import Shells
 from appliance.rounds import actions as do
 from appliance.rounds.participant import short
 from appliance.words.errors import RemoteError, StateError
-from appliance.words.ids import Monotonic, NodeName, Term
+from appliance.words.ids import Monotonic, NodeName, Term, Version
 from appliance.words.messages import (
     DatagramKeyAnswer,
     DatagramKeyOffer,
@@ -43,6 +43,7 @@ from appliance.words.messages import (
     TokenSigned,
     TokenWanted,
 )
+from appliance.words.models import GlobalModel
 from appliance.words.settings import Member
 
 log = logging.getLogger(__name__)
@@ -92,18 +93,7 @@ class Conductor:
         head = self._core.lineage.head
         if head is not None and head is not before:
             self._participating.forget_candidate()
-            log.info(
-                "round %d is committed: version %d, accuracy %.4f, loss %.4f, %d of %d updates, %.1f s, %s",
-                head.round,
-                head.version,
-                head.accuracy,
-                head.loss,
-                head.updates,
-                head.expected,
-                head.duration_s,
-                short(head.digest),
-                extra={"round": head.round},
-            )
+            _say_committed(head)
         self._do(actions)
 
     def on_members(self, members: Mapping[NodeName, Member]) -> None:
@@ -169,7 +159,7 @@ class Conductor:
             case HandedOn():
                 self._outbound.hand_on(message)
             case Stored() | Participation() | Finished() | TokenWanted():
-                self._do(self._tell_aggregator(peer, message))
+                self._do(self._core.aggregator.told(peer, message, self._now()))
             case TokenSigned():
                 if peer == self._core.leader:
                     self._participating.take_token(message)
@@ -183,20 +173,6 @@ class Conductor:
                 if message.term == self._core.term:
                     log.info("%s asks this node to resign", peer, extra={"peer": peer})
                     self.resign()
-
-    def _tell_aggregator(
-        self, peer: NodeName, message: Stored | Participation | Finished | TokenWanted
-    ) -> Iterable[do.Action]:
-        aggregator, now = self._core.aggregator, self._now()
-        match message:
-            case Stored():
-                return aggregator.stored(peer, message, now)
-            case Participation():
-                return aggregator.participation(peer, message, now)
-            case Finished():
-                return aggregator.finished(peer, message, now)
-            case TokenWanted():
-                return aggregator.token_wanted(peer, message, now)
 
     def _take_list(self, message: Revocations) -> None:
         try:
@@ -228,6 +204,12 @@ class Conductor:
     def resign(self) -> None:
         """Hand over as soon as nothing is half done, if this node leads."""
         self._do(self._core.resign(self._now()))
+
+    def roll_back(self, version: Version) -> None:
+        """An operator asks that an earlier model become the head again. Raises OperatorError if it can't."""
+        actions = self._core.roll_back(version, self._now())
+        log.warning("an operator asks to go back to version %d", version)
+        self._do(actions)
 
     # --- what the mesh brings ----------------------------------------------------------------------------------------
 
@@ -270,7 +252,8 @@ class Conductor:
             case do.StopTraining():
                 self._shells.participant_work.stop()
             case do.RemoveModels(digests):
-                self._errands.aside(functools.partial(self._shells.models.remove, digests), ignore)
+                self._shells.models.doom(digests)
+                self._errands.aside(self._shells.models.sweep, ignore)
             case do.Deliver() | do.Fetch() | do.Forget() | do.StoreCandidate() | do.Tell() | do.Train() | do.AskToken():
                 self._participating.perform(action)
             case _:
@@ -278,3 +261,28 @@ class Conductor:
 
     def _now(self) -> Monotonic:
         return self._shells.clock()
+
+
+def _say_committed(head: GlobalModel) -> None:
+    where = {"round": head.round}
+    if head.withheld:
+        text = "round %d is committed without a new model: version %d is its base again; %s"
+        log.warning(text, head.round, head.version, head.withheld, extra=where)
+    elif head.rolled_back_to is not None:
+        text = (
+            "rolled back in the place of round %d: version %d has the bytes of version %d, accuracy %.4f, loss %.4f, %s"
+        )
+        log.warning(
+            text,
+            head.round,
+            head.version,
+            head.rolled_back_to,
+            head.accuracy,
+            head.loss,
+            short(head.digest),
+            extra=where,
+        )
+    else:
+        text = "round %d is committed: version %d, accuracy %.4f, loss %.4f, %d of %d updates, %.1f s, %s"
+        how = (head.version, head.accuracy, head.loss, head.updates, head.expected, head.duration_s, short(head.digest))
+        log.info(text, head.round, *how, extra=where)

@@ -21,6 +21,7 @@ from appliance.words.settings import (
     Identity,
     Logging,
     Member,
+    Models,
     Operator,
     Rounds,
     Section,
@@ -45,6 +46,7 @@ class Config(Section, frozen=True):
     rounds: Rounds = Rounds()
     aggregation: Aggregation = Aggregation()
     task: Task = msgspec.field(default_factory=Task)
+    models: Models = Models()
     training: Training = Training()
     data: Data = Data()
     envelopes: Envelopes = Envelopes()

@@ -7,23 +7,20 @@ import msgspec
 from appliance.consensus.messages import Entry
 from appliance.consensus.ready import Role
 from appliance.lineage.lineage import Lineage
-from appliance.rounds.actions import Action, Note, RemoveModels
+from appliance.rounds.actions import Action, Note, RemoveModels, Tell
 from appliance.rounds.aggregator import Aggregator
 from appliance.rounds.collected import Phase
 from appliance.rounds.participant import FinishedUpdate, Participant
-from appliance.words.errors import StateError
-from appliance.words.ids import Digest, Monotonic, NodeName, Term
-from appliance.words.messages import Announcement, LeaderStatement, Opening
+from appliance.words.errors import OperatorError, StateError
+from appliance.words.ids import Digest, Monotonic, NodeName, Term, Version
+from appliance.words.messages import Announcement, LeaderStatement, Opening, Stored
 from appliance.words.models import GlobalModel
-from appliance.words.settings import Consensus, Delivery, Rounds
+from appliance.words.settings import Consensus, Delivery, Models, Rounds
 
 _entry_decoder = msgspec.msgpack.Decoder(GlobalModel)
 _state_decoder = msgspec.msgpack.Decoder(list[GlobalModel])
 
 _SAME_VERSION = "run the same version of p2pfl-node on every member"
-
-MODELS_KEPT = 8
-"""Committed models whose bytes stay on disk, counted from the head: enough to look back, bounded for years."""
 
 
 class NodeCore:
@@ -49,6 +46,8 @@ class NodeCore:
         now: Monotonic,
         least_updates: int = 1,
         task: str = "",
+        most_drop: float = 1.0,
+        models: Models = Models(),  # noqa: B008 - frozen
         joins: bool = False,
     ) -> None:
         """Begin as a follower with what the disk holds: the term, a kept update, the models whose bytes are there.
@@ -56,9 +55,12 @@ class NodeCore:
         Args:
             least_updates: no round closes with fewer.
             task: the fingerprint of this node's task.
+            most_drop: a model that is worse than its base by more is not published.
+            models: whose bytes stay.
             joins: this node is new in a cluster that is there already.
         """
         self.node = node
+        self._rule = models
         self._period_s = consensus.period_s
         self._stored = set(stored)
         self._undecided: dict[Digest, Term] = dict.fromkeys(stored, term)
@@ -74,6 +76,7 @@ class NodeCore:
             least_updates=least_updates,
             task=task,
             encoding=delivery.compression,
+            most_drop=most_drop,
         )
         self._task = task
         self.role = Role.FOLLOWER
@@ -179,9 +182,11 @@ class NodeCore:
                 f"entry {entry.index} of the consensus log can't be read here ({error}); {_SAME_VERSION}"
             ) from None
         if not self.lineage.apply(model):
-            note = f"a second model for round {model.round} was proposed by the leader of term {model.term}: left out"
+            note = f"what the leader of term {model.term} proposed for round {model.round} does not follow: left out"
             return [Note("warning", note)]
-        self._decided(entry.term, {model.digest})
+        # A leader makes one candidate at a time: once one is committed, what else it made in its term never will be.
+        is_own = self.is_leading and entry.term == self.term
+        self._decided(entry.term + 1 if is_own else entry.term, {model.digest})
         compared = self._compare_task(model)
         return [*compared, *self.aggregator.committed(model, now), *self.participant.committed(model, now)]
 
@@ -203,13 +208,12 @@ class NodeCore:
         """
         self._undecided = {d: t for d, t in self._undecided.items() if t >= term and d not in committed}
 
-    @property
-    def _newest(self) -> frozenset[Digest]:
-        return frozenset(model.digest for model in self.lineage.models[-MODELS_KEPT:])
-
     def _remove_old_models(self) -> RemoveModels:
-        """Say which models may go: all but the newest committed ones, and the candidates that may yet be committed."""
-        old = frozenset(self._stored) - self._newest - frozenset(self._undecided)
+        """Say which models may go: all but those to be kept, and the candidates that may yet be committed."""
+        wanted = self.lineage.kept(self._rule).union(self._undecided)
+        if self.aggregator.rollback is not None:
+            wanted |= {self.aggregator.rollback.digest}
+        old = frozenset(self._stored) - wanted
         self.models_dropped(old)
         return RemoveModels(old)
 
@@ -225,15 +229,28 @@ class NodeCore:
             return list(self.participant.opened(statement, now))
         if statement.leader == self.node:
             return []
-        return list(self.participant.candidate(statement, now, with_body=with_body))
+        return self._promise(self.participant.candidate(statement, now, with_body=with_body))
 
     def model_stored(self, digest: Digest, now: Monotonic) -> list[Action]:
         """A model's bytes are durable on this node."""
         if digest not in self._stored:
             self._stored.add(digest)
-            if digest not in self._newest:
+            if digest not in self.lineage.kept(self._rule):
                 self._undecided[digest] = self.term
-        return [*self.aggregator.model_stored(digest, now), *self.participant.model_stored(digest, now)]
+        return [
+            *self.aggregator.model_stored(digest, now),
+            *self._promise(self.participant.model_stored(digest, now)),
+        ]
+
+    def _promise(self, actions: Sequence[Action]) -> list[Action]:
+        """What this node says that it holds stays until it is decided, also where it was here long before.
+
+        That is so for a rollback's candidate, which entries that this node has yet to hear of may make too old to keep.
+        """
+        for action in actions:
+            if isinstance(action, Tell) and isinstance(action.message, Stored):
+                self._undecided[action.message.digest] = self.term
+        return list(actions)
 
     def models_dropped(self, digests: frozenset[Digest]) -> None:
         """Models are no longer on disk: too old, or found damaged."""
@@ -241,6 +258,25 @@ class NodeCore:
         self._undecided = {digest: term for digest, term in self._undecided.items() if digest not in digests}
         self.participant.models_dropped(digests)
         self.aggregator.models_dropped(digests)
+
+    def roll_back(self, version: Version, now: Monotonic) -> list[Action]:
+        """An operator asks that an earlier model become the head again.
+
+        Raises:
+            OperatorError: it can't; the text says why.
+        """
+        target, head = self.lineage.at(version), self.lineage.head
+        if target is None or head is None:
+            raise OperatorError(f"version {version} is not in the lineage; see p2pfl-node model list")
+        if target.digest == head.digest:
+            raise OperatorError(f"version {head.version}, the newest, has the bytes of version {version} already")
+        if target.digest not in self._stored:
+            raise OperatorError(f"the bytes of version {version} are not on this node; see p2pfl-node model list")
+        if not self.is_leading or self._resigning:
+            raise OperatorError("leadership is moving just now; try again in some seconds")
+        if self.aggregator.rollback is not None:
+            raise OperatorError(f"a rollback to version {self.aggregator.rollback.version} is under way")
+        return list(self.aggregator.roll_back(target, now))
 
     def resign(self, now: Monotonic) -> list[Action]:
         """Hand over as soon as nothing is half done: the period is over, an operator asked, or the node stops."""

@@ -15,12 +15,12 @@ from appliance.node.outbound import Outbound
 from appliance.node.outlets import CarryOut, Hear, ignore
 from appliance.node.shells import Shells
 from appliance.rounds import actions as do
-from appliance.rounds.collected import OpenedUpdate
+from appliance.rounds.collected import Judged, OpenedUpdate
 from appliance.rounds.participant import short
 from appliance.words.errors import RemoteError
 from appliance.words.ids import Digest, Monotonic, NodeName, Term
 from appliance.words.messages import Candidate, ModelRequest, Signed, encode
-from appliance.words.models import GlobalModel, Metrics
+from appliance.words.models import GlobalModel
 
 ENVELOPES_WAITING_PER_MEMBER = 4
 """Envelopes that may wait for the aggregator's thread, per member: more is a flood, and honest senders try again."""
@@ -112,10 +112,8 @@ class Leading:
             case do.Answer(handle, accepted, reason):
                 answer = functools.partial(work.answer, handle, accepted=accepted, reason=reason)
                 self._errands.on_aggregator(answer, self._outbound.broadcast)
-            case do.CreateInitialModel(term):
-                self._make_candidate(term, 0, work.create_initial_model)
-            case do.Aggregate(term, round_):
-                self._make_candidate(term, round_, work.aggregate)
+            case do.CreateInitialModel() | do.Aggregate() | do.BringBack():
+                self._make_candidate(action)
             case do.ObtainModel(digest, peer):
                 log.info("asking %s for the committed model %s", peer, short(digest), extra={"peer": peer})
                 want = functools.partial(self._shells.participant_work.want_model, digest)
@@ -173,18 +171,26 @@ class Leading:
             self.key_id, public_key = key
             self._carry_out(self._core.aggregator.key_ready(term, self.key_id, public_key, self._now()))
 
-    def _make_candidate(self, term: Term, round_: int, make: Callable[[], Digest]) -> None:
-        aggregator = self._core.aggregator
+    def _make_candidate(self, action: do.CreateInitialModel | do.Aggregate | do.BringBack) -> None:
+        aggregator, term = self._core.aggregator, action.term
+        round_ = 0 if isinstance(action, do.CreateInitialModel) else action.round
+        make: Callable[[], Digest]
+        match action:
+            case do.CreateInitialModel():
+                make = self._work.create_initial_model
+            case do.Aggregate():
+                make = self._work.aggregate
+            case do.BringBack(digest=former):
+                make = functools.partial(self._work.bring_back, former)
 
         def made(digest: Digest) -> None:
             self._errands.mended("state")
             self._carry_out(self._core.model_stored(digest, self._now()))
-            self._carry_out(aggregator.aggregated(term, round_, digest, self._now()))
-            self._errands.on_aggregator(functools.partial(self._work.evaluate, digest), evaluated, failed)
+            self._errands.on_aggregator(functools.partial(self._work.judge, digest), judged, failed)
 
-        def evaluated(metrics: Metrics) -> None:
+        def judged(candidate: Judged) -> None:
             self._errands.mended("aggregation")
-            self._carry_out(aggregator.evaluated(term, round_, metrics, self._now()))
+            self._carry_out(aggregator.aggregated(term, round_, candidate, self._now()))
 
         def failed(error: Exception) -> None:
             self._errands.failed("aggregation", error)

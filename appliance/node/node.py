@@ -6,6 +6,8 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 
+import msgspec
+
 from appliance.envelopes.pool import KeyPool
 from appliance.node.conductor import Conductor
 from appliance.node.config import Config
@@ -22,11 +24,19 @@ from appliance.node.pulse import (
 from appliance.node.reload import reloaded
 from appliance.node.shells import Shells
 from appliance.node.status import PeerWatch, round_of, status_of, summary, waits
-from appliance.operator_api.views import MembersView, NetworkView, NewMember, ReloadedView, Status, UpdateView
+from appliance.operator_api.views import (
+    ListedModel,
+    MembersView,
+    NetworkView,
+    NewMember,
+    ReloadedView,
+    Status,
+    UpdateView,
+)
 from appliance.storage.models import Absent
 from appliance.systemd.notify import Notifier
 from appliance.words.errors import OperatorError, RemoteError
-from appliance.words.ids import Digest, Monotonic, NodeName
+from appliance.words.ids import Digest, Monotonic, NodeName, Version
 from appliance.words.messages import ResignWanted
 from appliance.words.models import GlobalModel
 from appliance.words.settings import Member
@@ -117,6 +127,33 @@ class Node:
                 return committed.digest, content
         return None
 
+    def models(self) -> list[ListedModel]:
+        """Return the committed global models, oldest first, and which of their bytes are here."""
+        stored = self._core.stored
+        return [
+            ListedModel(**msgspec.structs.asdict(model), here=model.digest in stored)
+            for model in self._core.lineage.models
+        ]
+
+    async def model_of(self, which: str) -> tuple[Digest, bytes]:
+        """Return the committed model of a version or a digest. Raises OperatorError if it is not here."""
+        lineage = self._core.lineage
+        # More digits than any version has are none, and cost time to read.
+        model = lineage.at(int(which)) if which.isascii() and which.isdigit() and len(which) < 20 else None
+        known = which in {model.digest for model in lineage.models}
+        if model is None and not known:
+            raise OperatorError(f"{which[:100]} is neither a version nor a digest of the lineage")
+        digest = which if model is None else model.digest
+        content = await asyncio.to_thread(self._shells.models.get, digest)
+        if isinstance(content, Absent):
+            raise OperatorError(f"the bytes of {which} are not on this node: p2pfl-node model list shows which are")
+        return digest, content
+
+    def roll_back(self, version: Version) -> None:
+        """Make the model of an earlier version the head again, if this node leads. Raises OperatorError."""
+        self._require_leading("models are rolled back on the leader")
+        self._conductor.roll_back(version)
+
     def resign(self) -> str | None:
         """Ask the leader to hand over; return why that can't be asked, or None."""
         leader, term = self._core.leader, self._core.term
@@ -192,12 +229,12 @@ class Node:
         log.info("an operator removes %s", node, extra={"peer": node, "is_news": True})
         await self._shells.consensus.remove(node)
 
-    def _require_leading(self) -> None:
+    def _require_leading(self, rule: str = "members are added and removed on the leader") -> None:
         if not self._core.is_member:
             raise OperatorError(f"{self._core.node} is no member of the cluster; ask the leader")
         leader = self._core.leader
         if leader != self._core.node:
-            raise OperatorError(f"{leader or 'nobody'} leads now; members are added and removed on the leader")
+            raise OperatorError(f"{leader or 'nobody'} leads now; {rule}")
 
     @property
     def _has_heirs(self) -> bool:

@@ -12,6 +12,7 @@ from appliance.rounds.actions import Waiting
 from appliance.rounds.collected import Phase
 from appliance.rounds.participant import Step
 from appliance.words.ids import Monotonic, NodeName
+from appliance.words.models import GlobalModel
 
 SECONDS_A_DAY = 86_400.0
 
@@ -120,7 +121,7 @@ def status_of(
         participant="active",
         aggregator="active" if core.is_leading else "inactive",
         round=round_of(core),
-        model=None if head is None else ModelView(head.version, head.digest, head.accuracy, head.loss),
+        model=None if head is None else _model(head),
         peers=peers.states(),
         period_left_s=core.period_left_s(now),
         ready=core.leader is not None and core.is_member,
@@ -136,6 +137,10 @@ def status_of(
         network=network,
         faults=[f"{area}: {text}" for area, text in sorted(faults.items())],
     )
+
+
+def _model(head: GlobalModel) -> ModelView:
+    return ModelView(head.version, head.digest, head.accuracy, head.loss, head.rolled_back_to, head.withheld)
 
 
 def _certificate(expires_at: datetime, authority_expires_at: datetime) -> CertificateView:

@@ -5,7 +5,17 @@ from pathlib import Path
 from msgspec import Struct
 
 from appliance.node.config import Config
-from appliance.words.settings import Aggregation, Consensus, Delivery, Envelopes, Logging, Rounds, Task, Training
+from appliance.words.settings import (
+    Aggregation,
+    Consensus,
+    Delivery,
+    Envelopes,
+    Logging,
+    Models,
+    Rounds,
+    Task,
+    Training,
+)
 
 Value = str | int | float | bool | Path | list["Value"] | dict[str, "Value"]
 
@@ -20,6 +30,7 @@ _COMMENTS = {
     "data": "This node's part of the training data. All but the shard is the same on every node.",
     "rounds": "A round opens every interval_s, and closes when all live nodes have delivered, or at deadline_s.",
     "aggregation": "What turns a round's updates into a model; the same on every node.",
+    "models": "Which committed models stay on disk: p2pfl-node model can list, export and go back to them.",
     "consensus": "One node leads for period_s, then hands over.",
     "operator": "Status, metrics and the model, for this machine only.",
 }
@@ -40,6 +51,7 @@ def render(config: Config) -> str:
         _section("data", _fields(config.data)),
         _tuning("rounds", config.rounds, Rounds()),
         _tuning("aggregation", config.aggregation, Aggregation()),
+        _tuning("models", config.models, Models()),
         _tuning("consensus", config.consensus, Consensus()),
         _tuning("training", config.training, Training()),
         _tuning("envelopes", config.envelopes, Envelopes()),

@@ -182,6 +182,8 @@ async def _node(config: Config, clock: Clock, reread: Callable[[], Config]) -> A
             rounds=config.rounds,
             least_updates=config.aggregation.least_updates,
             task=trainer.fingerprint,
+            most_drop=config.aggregation.most_drop,
+            models=config.models,
             consensus=config.consensus,
             delivery=config.delivery,
             key_rounds=config.envelopes.key_rounds,

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from appliance.operator_api.views import MembersView, NewMember, ReloadedView, Status
+from appliance.operator_api.views import ListedModel, MembersView, NewMember, ReloadedView, Rollback, Status
 from appliance.words.errors import OperatorError
-from appliance.words.ids import NodeName
+from appliance.words.ids import NodeName, Version
 from appliance.words.settings import Operator
 
 TIMEOUT_S = 5.0
@@ -52,6 +52,18 @@ class NodeApi:
     def members(self) -> MembersView:
         """Return ``/v1/members``, typed."""
         return msgspec.json.decode(self.get("/v1/members"), type=MembersView)
+
+    def models(self) -> list[ListedModel]:
+        """Return ``/v1/models``, typed."""
+        return msgspec.json.decode(self.get("/v1/models"), type=list[ListedModel])
+
+    def model(self, version: Version) -> bytes:
+        """Return the safetensors bytes of a committed model."""
+        return self.get(f"/v1/models/{version}")
+
+    def roll_back(self, version: Version) -> None:
+        """Ask this node, which must lead, to make an earlier model the head again."""
+        self._ask("POST", "/v1/rollback", msgspec.json.encode(Rollback(version)))
 
     def add_member(self, new: NewMember) -> None:
         """Ask this node, which must lead, to let a node join."""

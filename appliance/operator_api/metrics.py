@@ -36,6 +36,7 @@ class _StatusCollector(Collector):
         if status.model is not None:
             single["model_version"] = ("Version of the global model", float(status.model.version))
             single["model_accuracy_ratio"] = ("Accuracy on the leader's held-out data", status.model.accuracy)
+            single["model_withheld"] = ("1 if the last round made none to publish", float(bool(status.model.withheld)))
             single["model_loss"] = ("Cross entropy on the leader's held-out data", status.model.loss)
         for name, (text, value) in single.items():
             yield GaugeMetricFamily(f"p2pfl_{name}", text, value=value)

@@ -11,7 +11,7 @@ from aiohttp.typedefs import Middleware
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from appliance.operator_api.metrics import exposition
-from appliance.operator_api.views import NewMember, Operated
+from appliance.operator_api.views import NewMember, Operated, Rollback
 from appliance.words.errors import OperatorError
 from appliance.words.settings import Operator
 
@@ -91,6 +91,25 @@ def _application(host: str, node: Operated) -> web.Application:
             return web.Response(status=304, headers={"ETag": f'"{digest}"'})
         return web.Response(body=content, content_type="application/octet-stream", headers={"ETag": f'"{digest}"'})
 
+    async def models(_: web.Request) -> web.Response:
+        return _json(msgspec.json.encode(node.models()))
+
+    async def model_of(request: web.Request) -> web.Response:
+        try:
+            digest, content = await node.model_of(request.match_info["which"])
+        except OperatorError as error:
+            return web.Response(status=404, text=f"{error}\n")
+        return web.Response(body=content, content_type="application/octet-stream", headers={"ETag": f'"{digest}"'})
+
+    async def roll_back(request: web.Request) -> web.Response:
+        try:
+            node.roll_back(msgspec.json.decode(await request.read(), type=Rollback).version)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            return web.Response(status=400, text=f"not a rollback: {error}\n")
+        except OperatorError as error:
+            return web.Response(status=409, text=f"{error}\n")
+        return web.Response(status=202)
+
     async def resign(_: web.Request) -> web.Response:
         problem = node.resign()
         return web.Response(status=202) if problem is None else web.Response(status=409, text=problem + "\n")
@@ -127,6 +146,9 @@ def _application(host: str, node: Operated) -> web.Application:
             web.get("/v1/lineage", lineage),
             web.get("/v1/elections", elections),
             web.get("/v1/model", model),
+            web.get("/v1/models", models),
+            web.get("/v1/models/{which}", model_of),
+            web.post("/v1/rollback", roll_back),
             web.post("/v1/resign", resign),
             web.post("/v1/reload", reload),
             web.get("/v1/members", members),

@@ -16,6 +16,24 @@ class ModelView(Struct, frozen=True):
     digest: Digest
     accuracy: float
     loss: float
+    rolled_back_to: Version | None = None
+    withheld: str = ""
+
+
+class ListedModel(GlobalModel, frozen=True, omit_defaults=False):
+    """An entry of the lineage in ``GET /v1/models``.
+
+    Attributes:
+        here: its model's bytes are on this node.
+    """
+
+    here: bool = False
+
+
+class Rollback(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of ``POST /v1/rollback``."""
+
+    version: Version
 
 
 class WaitingView(Struct, frozen=True):
@@ -145,6 +163,15 @@ class Operated(Protocol):
 
     async def model(self) -> tuple[Digest, bytes] | None:
         """Return the newest committed model that this node holds; None before the first."""
+
+    def models(self) -> list[ListedModel]:
+        """Return the committed global models, oldest first, and which of their bytes are here."""
+
+    async def model_of(self, which: str) -> tuple[Digest, bytes]:
+        """Return the committed model of a version or a digest. Raises OperatorError if it is not here."""
+
+    def roll_back(self, version: Version) -> None:
+        """Make the model of an earlier version the head again, if this node leads. Raises OperatorError."""
 
     def resign(self) -> str | None:
         """Ask the leader to hand over; return why that can't be asked, or None."""

@@ -46,7 +46,7 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class CreateInitialModel:
-    """Make the initial model durable here; answer with ``Aggregator.aggregated`` and ``Aggregator.evaluated``."""
+    """Make the initial model durable here and judge it; answer with ``Aggregator.aggregated``."""
 
     term: Term
 
@@ -98,10 +98,19 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """Turn the sum into a model, make it durable here; answer with ``aggregated``, then ``evaluated``."""
+    """Turn the sum into a model, make it durable here, judge it; answer with ``aggregated``."""
 
     term: Term
     round: Round
+
+
+@dataclass(frozen=True, slots=True)
+class BringBack:
+    """Make sure that a former model's bytes are whole and durable here, judge it; answer with ``aggregated``."""
+
+    term: Term
+    round: Round
+    digest: Digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +236,7 @@ AggregatorAction = (
     | Count
     | Answer
     | Aggregate
+    | BringBack
     | Propose
     | HandOver
     | Note

@@ -3,9 +3,12 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
-from appliance.words.ids import Digest, Monotonic, NodeName, Round, Term
-from appliance.words.messages import Announcement, Opening
+from appliance.words.ids import Digest, Monotonic, NodeName, Round, Term, Version
+from appliance.words.messages import Announcement, Candidate, Finished, Opening, Participation, Stored, TokenWanted
 from appliance.words.models import Encoding, GlobalModel, Metrics
+
+InTheOpen = Stored | Participation | Finished | TokenWanted
+"""What a member tells the leader of a round, under its own name: nothing that says which update is whose."""
 
 
 class Phase(Enum):
@@ -39,6 +42,19 @@ class OpenedUpdate:
     refusal: str
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A candidate that the aggregator's thread made durable, on this node's held-out data.
+
+    Attributes:
+        base: the metrics of the round's base, if the candidate is to be compared with it.
+    """
+
+    digest: Digest
+    metrics: Metrics
+    base: Metrics | None = None
+
+
 @dataclass(slots=True)
 class Collected:
     """The round under way, from its opening to its commit.
@@ -53,6 +69,9 @@ class Collected:
         finished: nodes that said that their update is finished; whose update is which is not known by that.
         deliver: finished updates may be sent.
         expected: how many updates could come when the round closed.
+        stored_by: nodes that hold the candidate durably.
+        rolled_back_to: no updates are collected: the model of this version becomes the head again.
+        withheld: why the aggregated model is not published; ``digest`` is then the base's.
     """
 
     round: Round
@@ -70,6 +89,14 @@ class Collected:
     finished: set[NodeName] = field(default_factory=set)
     deliver: bool = False
     expected: int = 0
+    stored_by: set[NodeName] = field(default_factory=set)
+    rolled_back_to: Version | None = None
+    withheld: str = ""
+
+    @property
+    def is_new(self) -> bool:
+        """The round makes a model that no entry of the lineage has had."""
+        return self.rolled_back_to is None and not self.withheld
 
     @property
     def answered(self) -> int:
@@ -87,18 +114,33 @@ class Collected:
             text += f", below the quorum at {self.extensions} deadline{'s' if self.extensions > 1 else ''}"
         return text
 
-    def below_quorum(self, quorum: int, deadline_s: float) -> str:
-        """Say that the deadline came too early, for an operator."""
+    def extend(self, quorum: int, deadline_s: float, now: Monotonic) -> str:
+        """Stay open for another deadline, as this one came too early; say so, for an operator."""
+        self.extensions += 1
+        self.deadline = Monotonic(now + deadline_s)
         return (
             f"round {self.round} reached its deadline with {len(self.accepted)} of the {quorum} updates that it needs; "
             f"it stays open for another {deadline_s:g} s"
         )
 
-    def replication(self, stored_by: int, majority: int) -> str:
+    def replication(self, majority: int) -> str:
         """Say how far the candidate is, for an operator."""
-        if stored_by >= majority and self.metrics is None:
-            return "judging the candidate, which a majority has stored"
-        return f"waiting for a majority to store the candidate: {stored_by} of {majority}"
+        return f"waiting for a majority to store the candidate: {len(self.stored_by)} of {majority}"
+
+    def compare(self, head: GlobalModel, made: Judged, most_drop: float) -> str:
+        """Have the head stand for a model that is too much worse; return a line for the log then, else nothing.
+
+        What an operator goes back to may be worse.
+        """
+        base = made.base
+        if base is None or self.rolled_back_to is not None or base.accuracy - made.metrics.accuracy <= most_drop:
+            return ""
+        self.withheld = (
+            f"its accuracy is {made.metrics.accuracy:.4f}, and that of version {head.version} {base.accuracy:.4f}: "
+            f"it fell by more than {most_drop:g} (aggregation.most_drop)"
+        )
+        self.digest, self.metrics = head.digest, base
+        return f"the model of round {self.round} is not published: {self.withheld}"
 
     def refusal(self, update: OpenedUpdate, base: Digest | None, *, is_open: bool) -> str:
         """Return why an update does not count in this round; empty if it does (invariant 4)."""
@@ -145,6 +187,12 @@ class Collected:
             encoding=self.encoding,
         )
 
+    def as_candidate(
+        self, cluster: str, leader: NodeName, term: Term, head: GlobalModel | None, digest: Digest
+    ) -> Candidate:
+        """Return what the leader says of the candidate ``digest``, which is to follow ``head``."""
+        return Candidate(cluster, leader, term, self.round, 0 if head is None else head.version + 1, digest)
+
     def as_global_model(
         self, term: Term, head: GlobalModel | None, digest: Digest, metrics: Metrics, now: Monotonic
     ) -> GlobalModel:
@@ -162,4 +210,6 @@ class Collected:
             loss=metrics.loss,
             committed_at=0.0,
             duration_s=now - self.opened_at,
+            rolled_back_to=self.rolled_back_to,
+            withheld=self.withheld,
         )

@@ -34,6 +34,11 @@ class Electorate:
         self.live_peers = live & self.members - {self._node}
 
     @property
+    def me(self) -> frozenset[NodeName]:
+        """The leader, as one of those whose disks count; nobody if it is being removed."""
+        return self.members & {self._node}
+
+    @property
     def majority(self) -> int:
         """How many disks must hold a candidate."""
         return len(self.members) // 2 + 1

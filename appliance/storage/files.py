@@ -9,11 +9,11 @@ from pathlib import Path
 from appliance.words.errors import DiskFullError, StateError
 
 
-def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
+def write_atomically(path: Path, content: bytes, mode: int = 0o600, *, may_replace: bool = True) -> None:
     """Replace ``path`` by ``content``, durably: after a crash at any moment it holds the old bytes or the new.
 
     The temporary file lies in the same folder, so that the replace never crosses a file system; it is gone after a
-    failure. Raises StateError.
+    failure. Raises StateError, also if something is there and ``may_replace`` is false.
     """
     temporary: str | None = None
     try:
@@ -24,11 +24,17 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-        os.replace(temporary, path)
+        if may_replace:
+            os.replace(temporary, path)
+        else:
+            os.link(temporary, path)
+            os.unlink(temporary)
     except OSError as error:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+        if isinstance(error, FileExistsError) and not may_replace:
+            raise StateError(f"can't write {path}: it is there already, and stays as it is") from None
         raise state_error("write", path, error) from error
     fsync_folder(path.parent)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import threading
 from collections.abc import Collection
 from pathlib import Path
 from typing import TypeVar
@@ -37,11 +38,15 @@ class ModelStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._doomed: set[Digest] = set()
+        self._lock = threading.Lock()
         _open_folder(folder)
 
     def put(self, content: bytes) -> Digest:
         """Make a model durable and return its digest. One that is there already is written again only if damaged."""
         digest = digest_of(content)
+        with self._lock:
+            self._doomed.discard(digest)
         if isinstance(self.get(digest), bytes):
             # Its name may be new, and not yet durable: a kill can fall between the replace and the folder's fsync.
             fsync_folder(self._folder)
@@ -72,10 +77,18 @@ class ModelStore:
             if _DIGEST.fullmatch("sha256:" + path.stem)
         )
 
-    def remove(self, digests: Collection[Digest]) -> None:
-        """Remove these models; one that is not there is fine."""
-        for digest in digests:
-            remove_durably(self._path(digest))
+    def doom(self, digests: Collection[Digest]) -> None:
+        """Have ``sweep`` remove these models, but not what is ``put`` again before: it may be a candidate once more."""
+        with self._lock:
+            self._doomed |= set(digests)
+
+    def sweep(self) -> None:
+        """Remove what is doomed, durably; one that is not there is fine."""
+        while True:
+            with self._lock:
+                if not self._doomed:
+                    return
+                remove_durably(self._path(self._doomed.pop()))
 
     def _path(self, digest: Digest) -> Path:
         """Return the file of a digest. A digest may come from a peer: nothing but 64 hex digits becomes a name."""

@@ -17,6 +17,7 @@ from appliance.aggregation.tensors import serialise
 from appliance.aggregation.validation import is_finite
 from appliance.training.adam import Adam
 from appliance.training.device import device_of
+from appliance.training.network import empty_network, network_of
 from appliance.training.proximal import Proximal
 from appliance.training.task import Task, fingerprint, layout_of
 from appliance.words.errors import OperatorError, RemoteError
@@ -62,7 +63,7 @@ class Trainer:
         self._device = device_of(settings)
         self._task = task
         self.samples = len(task.training)
-        self.layout = layout_of(task, _empty_network(task))
+        self.layout = layout_of(task, empty_network(task))
         self.fingerprint = fingerprint(task, self.layout)
         torch.set_num_threads(settings.threads)
 
@@ -175,16 +176,7 @@ class Trainer:
         return Metrics(right / count, mean if math.isfinite(mean) else sys.float_info.max, count)
 
     def _network_of(self, model: bytes) -> nn.Module:
-        """Return a network with these weights (copied: a network changes its weights in place)."""
-        arrays = parse_model(model, self.layout)
-        weights = {tensor.name: torch.from_numpy(arrays[tensor.name].copy()) for tensor in self.layout}
-        network = _empty_network(self._task)
-        network.load_state_dict(weights, assign=True)
-        if any(buffer.is_meta for buffer in network.buffers()):
-            # What a network keeps beside its state has no value yet in an empty one.
-            network = self._task.network()
-            network.load_state_dict(weights, assign=True)
-        return network.to(self._device)
+        return network_of(self._task, model, self.layout).to(self._device)
 
     def _bytes_of(self, network: nn.Module) -> bytes:
         return serialise({name: tensor.cpu().numpy() for name, tensor in network.state_dict().items()}, self.layout)
@@ -210,9 +202,3 @@ def _denormals_flushed() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(False)
-
-
-def _empty_network(task: Task) -> nn.Module:
-    """Return a network whose tensors have shapes and no memory yet."""
-    with torch.device("meta"):
-        return task.network()

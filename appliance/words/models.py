@@ -36,12 +36,14 @@ class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
     samples: SampleCount
 
 
-class GlobalModel(Struct, frozen=True, forbid_unknown_fields=True):
+class GlobalModel(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One entry of the lineage: a committed global model (design.md section 5, ``/v1/lineage``).
+
+    What is at its default is not written: nodes of an older version read every entry that says nothing new.
 
     Attributes:
         version: 0 for the initial model, then one more for each.
-        round: the round that made it; 0 for the initial model.
+        round: the round that made it; 0 for the initial model. A rollback takes the place of a round.
         term: the term of the leader that aggregated it.
         digest: of its bytes.
         base: the digest of the model before it; None for the initial model.
@@ -52,6 +54,8 @@ class GlobalModel(Struct, frozen=True, forbid_unknown_fields=True):
         committed_at: seconds since 1970, the leader's wall clock; a record, never compared.
         duration_s: from the opening of the round to the proposal of this model, on the leader's monotonic clock.
         task: the fingerprint of the leader's task; empty in lineages of before there was one.
+        rolled_back_to: the version whose bytes an operator made the head again; None where a round made the model.
+        withheld: why the model that the round made was not published; the bytes are then those of the base.
     """
 
     version: Version
@@ -67,6 +71,8 @@ class GlobalModel(Struct, frozen=True, forbid_unknown_fields=True):
     committed_at: WallTime
     duration_s: Annotated[float, Meta(ge=0.0, le=1e9)] = 0.0
     task: Annotated[str, Meta(max_length=300)] = ""
+    rolled_back_to: Version | None = None
+    withheld: Annotated[str, Meta(max_length=300)] = ""
 
     def stamped(self, now: float) -> "GlobalModel":
         """Return it with the wall time ``now``, or what is nearest of what every node can read."""

@@ -100,6 +100,8 @@ class Aggregation(Section, frozen=True):
         momentum: the share of a server optimizer's first moment that stays from round to round (beta 1).
         second_momentum: the same of the second moment, of ``fedadam`` and ``fedyogi`` (beta 2).
         tau: what these two add to the second moment's root: the smaller, the more each number has a pace of its own.
+        most_drop: a model whose accuracy on the leader's held-out data is lower than its base's by more than this, as a
+            share, is not published; 1: all are.
     """
 
     strategy: StrategyName = "mean"
@@ -114,6 +116,8 @@ class Aggregation(Section, frozen=True):
     def bears(self) -> int:
         """How many hostile updates of a round the strategy bears."""
         return 0 if self.strategy in ("mean", *SERVER_OPTIMIZERS) else self.attackers
+
+    most_drop: Annotated[float, Meta(ge=0, le=1)] = 0.1
 
     @property
     def least_updates(self) -> int:
@@ -135,6 +139,20 @@ class Aggregation(Section, frozen=True):
         used = {"fedavgm": keys[:2], "fedadam": keys, "fedyogi": keys}.get(self.strategy, ())
         defaults = Aggregation()
         return tuple(key for key in keys if key not in used and getattr(self, key) != getattr(defaults, key))
+
+
+class Models(Section, frozen=True):
+    """Which committed models' bytes stay on this node's disk; only to these a rollback can go.
+
+    Attributes:
+        keep: the newest so many; the head's, and one to go back to, at least.
+        keep_every: every n-th version too; 0: none.
+        keep_old: so many of those at most.
+    """
+
+    keep: Annotated[int, Meta(ge=2, le=10_000)] = 8
+    keep_every: AtLeastZero = 0
+    keep_old: Annotated[int, Meta(ge=1, le=10_000)] = 16
 
 
 class Training(Section, frozen=True):

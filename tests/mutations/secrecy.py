@@ -6,6 +6,7 @@ STEM = "appliance/delivery/stem.py"
 PADDING = "appliance/delivery/padding.py"
 PARTICIPANT = "appliance/rounds/participant.py"
 AGGREGATOR = "appliance/rounds/aggregator.py"
+ANNOUNCING = "appliance/rounds/announcing.py"
 COLLECTED = "appliance/rounds/collected.py"
 MINT = "appliance/tokens/mint.py"
 WALLET = "appliance/tokens/wallet.py"
@@ -81,8 +82,8 @@ SECRECY = (
     Mutation(
         "whoever asks has a token",
         AGGREGATOR,
-        "        if told and self._phase is Phase.COLLECTING and member in self._electorate.members:\n",
-        "        if told and self._phase is Phase.COLLECTING:\n",
+        "        is_ours = member in self._electorate.members and self._is_current(message.term, message.round)\n",
+        "        is_ours = self._is_current(message.term, message.round)\n",
         "a node that is no voter counts",
     ),
     Mutation(
@@ -94,9 +95,9 @@ SECRECY = (
     ),
     Mutation(
         "a key serves for ever",
-        AGGREGATOR,
-        "            if self._rounds_under_key >= self._key_rounds and not self._handing_over:\n",
-        "            if self._rounds_under_key < 0:\n",
+        ANNOUNCING,
+        "        return self._rounds >= self._key_rounds\n",
+        "        return self._rounds < 0\n",
         "what was recorded for weeks is sealed to one key",
     ),
     Mutation(

@@ -48,8 +48,8 @@ SHELLS = (
     Mutation(
         "no atomic replace",
         FILES,
-        "        os.replace(temporary, path)\n",
-        "        path.write_bytes(content)\n        os.unlink(temporary)\n",
+        "            os.replace(temporary, path)\n",
+        "            path.write_bytes(content)\n            os.unlink(temporary)\n",
         "a crash in mid-write leaves half a vote",
     ),
     Mutation(

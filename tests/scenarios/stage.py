@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import get_args
 
+import msgspec
+
 from appliance.rounds import actions as do
 from appliance.rounds.aggregator import Aggregator
-from appliance.rounds.collected import OpenedUpdate
+from appliance.rounds.collected import Judged, OpenedUpdate
 from appliance.rounds.participant import FinishedUpdate, Participant, short
 from appliance.words.ids import Digest, Monotonic, NodeName, digest_of
 from appliance.words.messages import Announcement, Candidate, Finished, Opening, Participation, Stored, TokenWanted
@@ -22,7 +24,7 @@ from tests.scenarios.tell import tell, tell_wait
 
 _CLUSTER = re.compile(
     r"a cluster of (\d+), deadline ([\d.]+) s, interval ([\d.]+) s(?:, quorum (\d+))?"
-    r"(?:, window ([\d.]+) s)?(?:, a key for (\d+) rounds)?(?:, in (\w+))?"
+    r"(?:, window ([\d.]+) s)?(?:, a key for (\d+) rounds)?(?:, in (\w+))?(?:, most drop ([\d.]+))?"
 )
 SAMPLES = 100
 FEW_TIMES = 8
@@ -66,6 +68,7 @@ class Stage:
     window_s: float = 0.0
     key_rounds: int = 100
     encoding: Encoding = "float32"
+    most_drop: float = 1.0
     tokens_are_slow: bool = False
 
     def play(self, line: str) -> Lines:
@@ -76,6 +79,7 @@ class Stage:
             self.settings = Rounds(quorum=quorum, deadline_s=float(found[2]), interval_s=float(found[3]))
             self.window_s, self.key_rounds = float(found[5] or 0), int(found[6] or 100)
             self.encoding = encoding_of(found[7])
+            self.most_drop = float(found[8] or 1)
             return []
         if line == "tokens take a moment":
             self.tokens_are_slow = True
@@ -146,6 +150,7 @@ class Stage:
                 window_s=self.window_s,
                 key_rounds=self.key_rounds,
                 encoding=self.encoding,
+                most_drop=self.most_drop,
             )
             participant = Participant(None, frozenset(), self.now, window_s=self.window_s)
             self.nodes[name] = Node(name, aggregator, participant)
@@ -264,15 +269,24 @@ def _opens_update(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.
     return node.aggregator.opened_update(update, stage.now)
 
 
-@command(r"has made (m\w+)(?: in term (\d+))?")
+@command(r"has made (m\w+)(?: in term (\d+))?(?:: accuracy ([\d.]+), (m\w+) has ([\d.]+))?")
 def _made(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
     term = int(said[2] or node.term)
-    return node.aggregator.aggregated(term, round_of(said[1]), stage.digest(said[1]), stage.now)
+    metrics = Metrics(float(said[3] or 0.9), 0.3, 1000)
+    base = None if said[5] is None else Metrics(float(said[5]), 0.2, 1000)
+    return node.aggregator.aggregated(term, round_of(said[1]), Judged(stage.digest(said[1]), metrics, base), stage.now)
 
 
-@command(r"has judged (m\w+)(?: in term (\d+))?")
-def _judged(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
-    return node.aggregator.evaluated(int(said[2] or node.term), round_of(said[1]), Metrics(0.9, 0.3, 1000), stage.now)
+@command(r"is asked to go back to (m\w+)")
+def _roll_back(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    return node.aggregator.roll_back(stage.model(said[1]), stage.now)
+
+
+@command(r"has brought back (m\w+) for round (\d+)(?: in term (\d+))?")
+def _brought_back(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    term, metrics = int(said[3] or node.term), Metrics(0.5, 0.9, 1000)
+    base = Metrics(0.9, 0.3, 1000)
+    return node.aggregator.aggregated(term, int(said[2]), Judged(stage.digest(said[1]), metrics, base), stage.now)
 
 
 @command(r"can't aggregate round (\d+): (.*)")
@@ -283,7 +297,7 @@ def _failed(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action
 @command(r"hears that (\w+) stored (m\w+)(?: of round (\d+))?(?: in term (\d+))?")
 def _peer_stored(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
     answer = Stored(int(said[4] or node.term), int(said[3] or round_of(said[2])), stage.digest(said[2]))
-    return node.aggregator.stored(said[1], answer, stage.now)
+    return node.aggregator.told(said[1], answer, stage.now)
 
 
 @command(r"its token key of round (\d+) is made")
@@ -293,7 +307,7 @@ def _begun(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]
 
 @command(r"hears that (node\d) wants its token of round (\d+)")
 def _token_wanted(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
-    return node.aggregator.token_wanted(said[1], TokenWanted(node.term, int(said[2]), bytes(256)), stage.now)
+    return node.aggregator.told(said[1], TokenWanted(node.term, int(said[2]), bytes(256)), stage.now)
 
 
 @command(r"gets its token of round (\d+)")
@@ -328,6 +342,24 @@ def _stored(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action
 @command(r"(m\w+) is committed")
 def _committed(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
     model = stage.model(said[1], node.term)
+    return [*node.aggregator.committed(model, stage.now), *node.participant.committed(model, stage.now)]
+
+
+@command(r"(m\w+) is committed again in round (\d+)")
+def _committed_again(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    version, old = int(said[2]), stage.model(said[1], node.term)
+    base = stage.digest(f"m{version - 1}")
+    model = msgspec.structs.replace(old, version=version, round=version, base=base, rolled_back_to=old.version)
+    return [*node.aggregator.committed(model, stage.now), *node.participant.committed(model, stage.now)]
+
+
+@command(r"round (\d+) is committed without a new model")
+def _withheld(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
+    version = int(said[1])
+    base = stage.digest(f"m{version - 1}")
+    model = msgspec.structs.replace(
+        stage.model(f"m{version}", node.term), digest=base, withheld="it is worse than its base"
+    )
     return [*node.aggregator.committed(model, stage.now), *node.participant.committed(model, stage.now)]
 
 
@@ -381,11 +413,11 @@ def _hears_opening(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do
     return node.participant.opened(opening, stage.now)
 
 
-@command(r"is asked to store (m\w+)(, with its body)?")
+@command(r"is asked to store (m\w+)(?: for round (\d+))?(, with its body)?")
 def _candidate(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
-    round_ = round_of(said[1])
+    round_ = int(said[2] or round_of(said[1]))
     candidate = Candidate("scenario", node.leader, node.term, round_, round_, stage.digest(said[1]))
-    return node.participant.candidate(candidate, stage.now, with_body=said[2] is not None)
+    return node.participant.candidate(candidate, stage.now, with_body=said[3] is not None)
 
 
 @command(r"can't open the body of (m\w+)")
@@ -414,12 +446,12 @@ def _training_failed(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[
 @command(r"hears that (node\d) (can|can't) take part in round (\d+)(?:, term (\d+))?")
 def _participation(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
     message = Participation(int(said[4] or node.term), int(said[3]), said[2] == "can")
-    return node.aggregator.participation(said[1], message, stage.now)
+    return node.aggregator.told(said[1], message, stage.now)
 
 
 @command(r"hears that (node\d) has finished round (\d+)")
 def _finished(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
-    return node.aggregator.finished(said[1], Finished(node.term, int(said[2])), stage.now)
+    return node.aggregator.told(said[1], Finished(node.term, int(said[2])), stage.now)
 
 
 @command(r"can't store a model")

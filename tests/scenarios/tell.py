@@ -32,11 +32,15 @@ def tell(action: do.Action, name: NameOf) -> str:
             return f"accepts {name(handle)}" if accepted else f"refuses {name(handle)}: {reason}"
         case do.Aggregate(_, round_):
             return f"aggregates round {round_}"
+        case do.BringBack(_, _, digest):
+            return f"brings back {name(digest)}"
         case do.Propose(model):
             base = "nothing" if model.base is None else name(model.base)
+            why = "" if model.rolled_back_to is None else f", back to version {model.rolled_back_to}"
+            why += f", withheld: {model.withheld}" if model.withheld else ""
             return (
                 f"proposes {name(model.digest)} (version {model.version}, round {model.round}, term {model.term}, on "
-                f"{base}: {model.updates} of {model.expected} updates, {model.samples} samples)"
+                f"{base}: {model.updates} of {model.expected} updates, {model.samples} samples{why})"
             )
         case do.HandOver():
             return "hands over"

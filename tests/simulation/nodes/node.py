@@ -16,8 +16,9 @@ from appliance.consensus.ready import Ready, Role
 from appliance.consensus.snapshot import Snapshot
 from appliance.node.core import NodeCore
 from appliance.rounds import actions as do
-from appliance.rounds.collected import OpenedUpdate
+from appliance.rounds.collected import Judged, OpenedUpdate
 from appliance.rounds.participant import FinishedUpdate
+from appliance.words.errors import OperatorError
 from appliance.words.ids import Digest, NodeName, Round, digest_of
 from appliance.words.messages import (
     Announcement,
@@ -29,13 +30,16 @@ from appliance.words.messages import (
     TokenWanted,
 )
 from appliance.words.models import Metrics
-from appliance.words.settings import Consensus, Delivery, Rounds
+from appliance.words.settings import Consensus, Delivery, Models, Rounds
 from tests.simulation.consensus import disk as consensus_disk
 from tests.simulation.nodes.facts import CrashError, Disk, Made, Pending, Sealed
 from tests.simulation.nodes.outbound import Outbound
 from tests.simulation.nodes.world import Delivered, World
 
 LIVE_WITHIN_S = 2.0
+
+WORSE = 1 / 10
+"""How often a round makes a model that must not be published."""
 
 COMPACT_AFTER = 6
 """Committed entries after which they become a snapshot: a few rounds, so that every history meets some."""
@@ -81,6 +85,8 @@ class SimulatedNode:
             consensus=Consensus(period_s=40.0),
             delivery=Delivery(window_s=self._world.window_s, compression=self._encoding),
             key_rounds=3,
+            most_drop=0.1,
+            models=Models(keep=3, keep_every=4, keep_old=2),
             term=disk.consensus.state.term,
             kept=disk.kept,
             stored=frozenset(disk.models),
@@ -101,6 +107,7 @@ class SimulatedNode:
         self._opened: dict[int, tuple[FinishedUpdate, NodeName]] = {}
         self._handles = 0
         self._training = False
+        self._doomed: set[Digest] = set()
         self._world.note(f"{self.name} starts in term {disk.consensus.state.term}")
         self._later(0.0, self._tick)
 
@@ -227,6 +234,7 @@ class SimulatedNode:
         self._do(self.core.leader_said(statement, self._world.now, with_body=with_body))
 
     def _store_model(self, digest: Digest) -> None:
+        self._doomed.discard(digest)
         self._write()
         self.disk.models.add(digest)
         self._write()
@@ -276,15 +284,7 @@ class SimulatedNode:
             self.send(sender, lambda node: node._store_model(digest))
 
     def _take_plain(self, sender: NodeName, message: Stored | Participation | Finished | TokenWanted) -> None:
-        aggregator, now = self.core.aggregator, self._world.now
-        if isinstance(message, Stored):
-            self._do(aggregator.stored(sender, message, now))
-        elif isinstance(message, Finished):
-            self._do(aggregator.finished(sender, message, now))
-        elif isinstance(message, TokenWanted):
-            self._do(aggregator.token_wanted(sender, message, now))
-        else:
-            self._do(aggregator.participation(sender, message, now))
+        self._do(self.core.aggregator.told(sender, message, self._world.now))
 
     def _round_begun(self, term: int, round_: Round) -> None:
         self._token_key = self._world.random.randbytes(32) + f"{term} {round_}".encode()
@@ -328,6 +328,8 @@ class SimulatedNode:
                 self._later(0.05, lambda: self._key_made(term))
             case do.CreateInitialModel(term):
                 self._later(0.05, lambda: self._aggregated(term, 0, Made(0, None, (), ())))
+            case do.BringBack(term, round_, digest):
+                self._later(world.random.uniform(0.01, 0.2), lambda: self._brought_back(term, round_, digest))
             case do.ObtainModel(digest, peer):
                 self.send(peer, lambda node: node._take_wanted(digest, self.name))
             case do.StartCollecting(term, round_, _, _):
@@ -341,6 +343,7 @@ class SimulatedNode:
                     self._send_or_self(member, lambda node: node._take_token(key))
             case do.Count(handle):
                 kept, author = self._opened[handle]
+                assert (kept.round, kept.base) == self._sum_round, "invariant 4: counted on another base"
                 self._sum.append((kept.update_id, author))
             case do.Answer(handle, accepted, reason):
                 kept, sender = self._opened.pop(handle)
@@ -357,7 +360,8 @@ class SimulatedNode:
                 if not self.raft.resign(world.now):
                     self._do(core.hand_over_declined(world.now))
             case do.RemoveModels(digests):
-                self._later(0.01, lambda: self.disk.models.difference_update(digests))
+                self._doomed |= digests
+                self._later(0.01, self._sweep)
             case _:
                 self._carry_out_participant(action)
 
@@ -438,11 +442,35 @@ class SimulatedNode:
         digest = digest_of(f"{term} {made}".encode())
         self._made[digest] = made
         self._store_model(digest)
-        self._do(self.core.aggregator.aggregated(term, round_, digest, self._world.now))
-        self._later(0.02, lambda: self._evaluated(term, round_))
+        is_worse = self._world.random.random() < WORSE
+        self._later(0.02, lambda: self._judged(term, round_, digest, 0.1 if is_worse else 0.5))
 
-    def _evaluated(self, term: int, round_: Round) -> None:
-        self._do(self.core.aggregator.evaluated(term, round_, Metrics(0.5, 1.0, 10), self._world.now))
+    def _brought_back(self, term: int, round_: Round, digest: Digest) -> None:
+        if digest not in self.disk.models or self._world.random.random() < 1 / 20:
+            self._do(self.core.aggregator.aggregation_failed(term, round_, "the dice said so", self._world.now))
+            return
+        self._store_model(digest)
+        self._later(0.02, lambda: self._judged(term, round_, digest, 0.1))
+
+    def _judged(self, term: int, round_: Round, digest: Digest, accuracy: float) -> None:
+        judged = Judged(digest, Metrics(accuracy, 1.0, 10), Metrics(0.5, 1.0, 10))
+        self._do(self.core.aggregator.aggregated(term, round_, judged, self._world.now))
+
+    def roll_back(self, version: int) -> bool:
+        """An operator asks for an earlier model; tell whether that was taken up."""
+        try:
+            actions = self.core.roll_back(version, self._world.now)
+        except OperatorError:
+            return False
+        self._world.note(f"{self.name} is asked to go back to version {version}")
+        self._do(actions)
+        return True
+
+    def _sweep(self) -> None:
+        for digest in sorted(self._doomed):
+            self._write()
+            self.disk.models.discard(digest)
+        self._doomed = set()
 
     @property
     def leads(self) -> bool:

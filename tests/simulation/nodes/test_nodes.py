@@ -22,6 +22,7 @@ CALM_S = 90.0
 STEP_DOWN_WITHIN_S = 1.5
 ENCODINGS: tuple[Encoding, ...] = ("int8", "float32", "float16")
 """Of rounds, as their leaders open them: another leader, another encoding."""
+CALM_TRIES, CALM_ROLLBACK_S = 5, 30.0
 
 
 class Cluster:
@@ -57,6 +58,7 @@ class Cluster:
                 self._check_lineage(node)
                 self._check_kept(node)
                 self._check_residual(node)
+        self._check_head_survives()
 
     def _check_leader(self, node: SimulatedNode) -> None:
         if not node.leads:
@@ -77,15 +79,27 @@ class Cluster:
 
     def _check_commit(self, model: GlobalModel) -> None:
         """A model is seen as committed for the first time."""
-        self.world.note(f"round {model.round} is committed: {model.digest[7:15]}, {model.updates} updates")
+        what = f"back to {model.rolled_back_to}" if model.rolled_back_to is not None else model.withheld
+        self.world.note(f"round {model.round} is committed: {model.digest[7:15]}, {model.updates} updates {what}")
         assert model.round not in {known.round for known in self.lineage}, "invariant 2: two models for one round"
         holders = [node.name for node in self.nodes.values() if model.digest in node.disk.models]
         assert len(holders) >= self.majority, f"invariant 3: only {holders} hold what is committed"
+        if model.rolled_back_to is not None or model.withheld:
+            self._check_no_new_model(model)
+            return
         made = self.made[model.digest]
         assert len(set(made.update_ids)) == len(made.update_ids) == model.updates, "invariant 4: counted twice"
         assert len(set(made.authors)) == model.updates, "invariant 4: two updates of one member count"
         assert (made.round, made.base) == (model.round, model.base), "invariant 4: counted for another round or base"
         assert model.round == 0 or model.updates >= self.majority, "a round closed below its quorum"
+
+    def _check_no_new_model(self, model: GlobalModel) -> None:
+        """It stands for what was committed before, on the head that is there."""
+        head = self.lineage[-1]
+        back = head if model.rolled_back_to is None else self.lineage[model.rolled_back_to]
+        assert model.digest == back.digest, "invariant 2: it says that it is another one"
+        assert (model.base, model.version) == (head.digest, head.version + 1), "invariant 2: it does not follow"
+        assert model.rolled_back_to is None or model.updates == 0, "invariant 4: updates of no round count"
 
     def _check_kept(self, node: SimulatedNode) -> None:
         if len(node.trained) < 2:
@@ -113,8 +127,10 @@ class Cluster:
                 kept = made.encoding == "float32" or update_id in self.nodes[author].disk.residual
                 assert kept, f"what {author}'s update of round {model.round} lost is forgotten"
 
-    def check_models_survive(self) -> None:
+    def _check_head_survives(self) -> None:
         """The newest committed model is on a majority of disks, so that no minority's loss can lose it."""
+        if not self.lineage:
+            return
         digest = self.lineage[-1].digest
         holders = [node.name for node in self.nodes.values() if digest in node.disk.models]
         assert len(holders) >= self.majority, f"invariant 3: only {holders} still hold the head"
@@ -134,7 +150,7 @@ def mischief(cluster: Cluster) -> None:
     world = cluster.world
     node = cluster.nodes[world.random.choice(world.names)]
     leaders = [node for node in cluster.nodes.values() if node.leads]
-    what = world.random.randrange(7)
+    what = world.random.randrange(9)
     if what == 0 and node.alive:
         node.crash()
     elif what == 1 and leaders:
@@ -147,6 +163,9 @@ def mischief(cluster: Cluster) -> None:
         world.cut_one_way(*world.random.sample(world.names, 2))
     elif what == 5:
         world.heal()
+    elif what in (6, 7) and cluster.lineage:
+        for leader in leaders:
+            leader.roll_back(world.random.randrange(len(cluster.lineage)))
     else:
         restart_all(cluster)
 
@@ -157,6 +176,25 @@ def restart_all(cluster: Cluster) -> None:
         if not node.alive:
             node.crash_at_write = 0
             node.start()
+
+
+def go_back(cluster: Cluster) -> None:
+    """In calm times an operator gets the model before the head back, and rounds go on from it.
+
+    Asked again where leadership moved in between, or the dice said no.
+    """
+    for _ in range(CALM_TRIES):
+        version = next(
+            model.version for model in reversed(cluster.lineage) if model.digest != cluster.lineage[-1].digest
+        )
+        asked = [leader.roll_back(version) for leader in cluster.nodes.values() if leader.leads]
+        before = len(cluster.lineage)
+        cluster.run(CALM_ROLLBACK_S)
+        new = cluster.lineage[before:]
+        if any(asked) and any(model.rolled_back_to == version for model in new[:2]):
+            assert len(new) > 2, "no rounds after the rollback"
+            return
+    raise AssertionError("the rollback that was asked for in calm times is not committed")
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -173,8 +211,8 @@ def test_invariants_hold_and_rounds_go_on(seed: int) -> None:
         before = len(cluster.lineage)
         cluster.run(CALM_S)
         assert len(cluster.lineage) >= before + 5, f"only {len(cluster.lineage) - before} rounds after the trouble"
-        cluster.check_models_survive()
         cluster.check_losses_are_kept(since=len(cluster.lineage) - 5)
+        go_back(cluster)
     except AssertionError as failure:
         trace = "\n".join(cluster.world.trace[-60:])
         pytest.fail(f"{failure}\nreplay: P2PFL_SEED={seed} pytest tests/simulation/nodes\n{trace}")

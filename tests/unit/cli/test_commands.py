@@ -74,7 +74,8 @@ def test_every_command_explains_itself(path: tuple[str, ...]) -> None:
 
 
 def test_the_promised_commands_are_there() -> None:
-    assert {"init", "run", "status", "check", "resign", "member", "demo", "experiment", "pki"} <= set(main.commands)
+    promised = {"init", "run", "status", "check", "resign", "member", "model", "demo", "experiment", "pki"}
+    assert promised <= set(main.commands)
 
 
 def test_each_of_the_papers_experiments_is_there() -> None:
@@ -364,6 +365,16 @@ def test_a_status_fits_a_terminal_of_80_columns() -> None:
     assert max(len(line.rstrip()) for line in lines) <= 80
     assert STATUS.model is not None
     assert any(STATUS.model.digest.removeprefix("sha256:") in line for line in lines), "the digest is in one piece"
+
+
+def test_a_model_that_was_withheld_or_came_back_is_said() -> None:
+    assert STATUS.model is not None
+    out = io.StringIO()
+    for changes in ({"withheld": "its accuracy is 0.7100"}, {"rolled_back_to": 3}):
+        state = msgspec.structs.replace(STATUS, model=msgspec.structs.replace(STATUS.model, **changes))
+        Console(file=out, width=80, highlight=False).print(render(state))
+    assert "the last round's model is not published: its accuracy is 0.7100" in out.getvalue()
+    assert "rolled back to version 3" in out.getvalue()
 
 
 def test_what_others_said_is_no_markup() -> None:

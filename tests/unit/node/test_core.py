@@ -5,15 +5,15 @@ import pytest
 
 from appliance.consensus.messages import Entry
 from appliance.consensus.ready import Role
-from appliance.node.core import MODELS_KEPT, NodeCore
+from appliance.node.core import NodeCore
 from appliance.rounds import actions as do
-from appliance.rounds.collected import Phase
+from appliance.rounds.collected import Judged, OpenedUpdate, Phase
 from appliance.rounds.participant import FinishedUpdate, Step
-from appliance.words.errors import StateError
+from appliance.words.errors import OperatorError, StateError
 from appliance.words.ids import Digest, Monotonic, NodeName
 from appliance.words.messages import Announcement, Candidate, LeaderStatement, Opening
-from appliance.words.models import GlobalModel
-from appliance.words.settings import Consensus, Delivery, Rounds
+from appliance.words.models import GlobalModel, Metrics
+from appliance.words.settings import Consensus, Delivery, Models, Rounds
 from tests.unit.lineage.test_lineage import model
 
 START = Monotonic(100.0)
@@ -27,6 +27,8 @@ def new_core(
     period_s: float = 40.0,
     task: str = "",
     joins: bool = False,
+    models: Models = Models(),  # noqa: B008 - frozen
+    most_drop: float = 1.0,
 ) -> NodeCore:
     """Return the core of node0 as it begins."""
     return NodeCore(
@@ -43,6 +45,8 @@ def new_core(
         now=START,
         task=task,
         joins=joins,
+        models=models,
+        most_drop=most_drop,
     )
 
 
@@ -205,7 +209,7 @@ def test_a_second_model_for_a_round_is_left_out_and_said() -> None:
     core.entries_committed([commit(model(0)), commit(model(1))], START)
     [note] = core.entries_committed([commit(model(1, "other", term=2), 2)], START)
     assert isinstance(note, do.Note)
-    assert "second model for round 1" in note.text
+    assert "round 1 does not follow: left out" in note.text
     assert core.lineage.head == model(1)
 
 
@@ -274,17 +278,128 @@ def test_a_candidate_found_on_disk_after_a_restart_stays_too() -> None:
 def test_only_the_newest_committed_models_stay() -> None:
     core = new_core()
     removed: list[Digest] = []
-    for round_ in range(MODELS_KEPT + 3):
+    for round_ in range(8 + 3):
         core.model_stored(model(round_).digest, START)
         removed += sorted(_removed(core.entries_committed([commit(model(round_))], START)))
     assert removed == [model(round_).digest for round_ in range(3)]
-    assert core.stored == {model(round_).digest for round_ in range(3, MODELS_KEPT + 3)}
+    assert core.stored == {model(round_).digest for round_ in range(3, 8 + 3)}
 
 
 def test_what_is_found_damaged_is_not_answered_for_any_more() -> None:
     core = new_core(stored=frozenset({model(0).digest}))
     core.models_dropped(frozenset({model(0).digest}))
     assert core.stored == frozenset()
+
+
+def test_every_nth_model_stays_too() -> None:
+    core = new_core(models=Models(keep=2, keep_every=4, keep_old=2))
+    for round_ in range(16):
+        core.model_stored(model(round_).digest, START)
+        core.entries_committed([commit(model(round_))], START)
+    assert core.stored == {model(round_).digest for round_ in (8, 12, 14, 15)}
+
+
+# --- going back to an earlier model -----------------------------------------------------------------------------------
+
+
+def rollback(version: int, to: int) -> GlobalModel:
+    """Return the entry that makes an earlier model the head again."""
+    return model(version, f"m{to}", base=f"m{version - 1}", rolled_back_to=to, updates=0, expected=0, samples=0)
+
+
+def _leading_from(core: NodeCore, newest: int) -> None:
+    for round_ in range(newest + 1):
+        core.model_stored(model(round_).digest, START)
+        core.entries_committed([commit(model(round_))], START)
+    lead(core, 2)
+    core.aggregator.key_ready(2, bytes(32), bytes(256), START)
+    assert core.aggregator.phase is Phase.COLLECTING
+
+
+def test_a_rollback_that_cannot_be_is_refused_with_the_reason() -> None:
+    core = new_core(models=Models(keep=3))
+    with pytest.raises(OperatorError, match="version 0 is not in the lineage"):
+        core.roll_back(0, START)
+    _leading_from(core, 5)
+    for version, why in {
+        9: "version 9 is not in the lineage",
+        5: "version 5, the newest, has the bytes of version 5 already",
+        1: "the bytes of version 1 are not on this node",
+    }.items():
+        with pytest.raises(OperatorError, match=why):
+            core.roll_back(version, START)
+    assert do.BringBack(2, 6, model(3).digest) in core.roll_back(3, START)
+    with pytest.raises(OperatorError, match="a rollback to version 3 is under way"):
+        core.roll_back(4, START)
+
+
+def test_a_leader_that_hands_over_takes_no_rollback() -> None:
+    core = new_core()
+    _leading_from(core, 2)
+    core.resign(START)
+    with pytest.raises(OperatorError, match="leadership is moving"):
+        core.roll_back(1, START)
+
+
+def test_rounds_go_on_from_the_model_that_came_back() -> None:
+    core = new_core()
+    _leading_from(core, 2)
+    core.roll_back(1, START)
+    core.model_stored(model(1).digest, START)
+    core.aggregator.aggregated(2, 3, Judged(model(1).digest, Metrics(0.5, 1.0, 10)), START)
+    actions = core.entries_committed([commit(rollback(3, 1), 2)], START)
+    assert do.StartCollecting(2, 4, model(1).digest, "float32") in actions
+    assert core.aggregator.rollback is None
+
+
+def test_what_is_asked_for_stays_while_a_round_is_being_committed_before() -> None:
+    """The round's own commit makes it too old to be kept; and settles all else that this leader stored."""
+    core = new_core(members=1, models=Models(keep=2))
+    _leading_from(core, 2)
+    core.aggregator.round_begun(2, 3, bytes(256), START)
+    core.aggregator.opened_update(OpenedUpdate(1, bytes(16), bytes(32), 3, model(2).digest, 10, ""), START)
+    assert core.aggregator.phase is Phase.AGGREGATING
+    core.roll_back(1, START)
+    core.model_stored(model(3).digest, START)
+    core.aggregator.aggregated(2, 3, Judged(model(3).digest, Metrics(0.5, 1.0, 10)), START)
+    actions = core.entries_committed([commit(model(3, term=2), 2)], START)
+    assert do.BringBack(2, 4, model(1).digest) in actions
+    assert model(1).digest not in _removed(actions)
+    assert core.stored == {model(version).digest for version in (1, 2, 3)}
+
+
+def test_an_old_model_that_this_node_said_it_holds_stays_until_it_is_decided() -> None:
+    """Invariant 3: entries that a slow node hears of later make it too old, and it was counted on."""
+    core = new_core(models=Models(keep=2))
+    for round_ in range(2):
+        core.model_stored(model(round_).digest, START)
+        core.entries_committed([commit(model(round_))], START)
+    follow(core, "node1", 1)
+    [answer] = core.leader_said(Candidate("c", "node1", 1, 4, 4, model(0).digest), START, with_body=False)
+    assert isinstance(answer, do.Tell)
+    for round_ in (2, 3):
+        core.model_stored(model(round_).digest, START)
+        assert model(0).digest not in _removed(core.entries_committed([commit(model(round_))], START))
+    core.entries_committed([commit(rollback(4, 0))], START)
+    assert core.lineage.head is not None
+    assert core.lineage.head.digest == model(0).digest
+    assert model(0).digest in core.stored
+
+
+def test_what_a_leader_made_and_did_not_publish_goes_with_its_next_commit() -> None:
+    core = new_core(members=1, most_drop=0.1)
+    _leading_from(core, 2)
+    core.aggregator.round_begun(2, 3, bytes(256), START)
+    core.aggregator.opened_update(OpenedUpdate(1, bytes(16), bytes(32), 3, model(2).digest, 10, ""), START)
+    made = model(3, "worse").digest
+    core.model_stored(made, START)
+    judged = core.aggregator.aggregated(2, 3, Judged(made, Metrics(0.5, 1.0, 10), Metrics(0.9, 0.3, 10)), START)
+    [proposed] = [action.model for action in judged if isinstance(action, do.Propose)]
+    assert (proposed.digest, proposed.accuracy, proposed.updates) == (model(2).digest, 0.9, 1)
+    assert "fell by more than 0.1" in proposed.withheld
+    actions = core.entries_committed([commit(proposed, 2)], START)
+    assert _removed(actions) == {made}
+    assert do.StartCollecting(2, 4, model(2).digest, "float32") in actions
 
 
 # --- periods and handing over -----------------------------------------------------------------------------------------

@@ -227,7 +227,8 @@ def test_an_update_in_another_encoding_than_the_round_takes_is_refused_and_told_
 
 def test_an_update_without_its_base_can_not_be_encoded_and_the_store_shows_why(int8: Pair) -> None:
     update = step(int8)
-    int8.models.remove({int8.base})
+    int8.models.doom({int8.base})
+    int8.models.sweep()
     with pytest.raises(ApplianceError, match="base model is not here"):
         int8.participant.seal_update(update.update_id, int8.announcement, int8.token_key, "int8")
     int8.encoding = "float32"
@@ -236,7 +237,8 @@ def test_an_update_without_its_base_can_not_be_encoded_and_the_store_shows_why(i
 
 
 def test_a_leader_without_the_base_opens_no_round_with_differences_to_it(int8: Pair) -> None:
-    int8.leader_models.remove({int8.base})
+    int8.leader_models.doom({int8.base})
+    int8.leader_models.sweep()
     with pytest.raises(ApplianceError, match="not here"):
         int8.leader.start_round(2, int8.base, "int8")
 

@@ -5,6 +5,7 @@ import msgspec
 from appliance.consensus.ready import Role
 from appliance.node.core import NodeCore
 from appliance.rounds import actions as do
+from appliance.rounds.collected import Judged
 from appliance.rounds.participant import Step
 from appliance.words.messages import Announcement, Opening, Participation
 from appliance.words.models import Metrics
@@ -80,10 +81,6 @@ def test_what_a_leader_commits_carries_its_task() -> None:
     core.role_changed(Role.LEADER, 1, "node0", START)
     core.entries_committed([no_op(1)], START)
     core.aggregator.key_ready(1, bytes(32), bytes(256), START)
-    core.aggregator.aggregated(1, 0, COMMITTED.digest, START)
-    (proposed,) = [
-        action
-        for action in core.aggregator.evaluated(1, 0, Metrics(0.1, 2.3, 10), START)
-        if isinstance(action, do.Propose)
-    ]
+    actions = core.aggregator.aggregated(1, 0, Judged(COMMITTED.digest, Metrics(0.1, 2.3, 10)), START)
+    (proposed,) = [action for action in actions if isinstance(action, do.Propose)]
     assert proposed.model.task == THEIRS

@@ -259,7 +259,8 @@ def test_a_round_whose_base_the_strategy_lacks_makes_no_model(tmp_path: Path, ke
     pair = Pair(tmp_path, keys, Aggregation("norm-clipping"))
     update = changed(pair, lambda array: array)
     pair.start_round()
-    pair.leader_models.remove({pair.base})
+    pair.leader_models.doom({pair.base})
+    pair.leader_models.sweep()
     with pytest.raises(ApplianceError, match="not here"):
         pair.leader.start_round(2, pair.base, "float32")
     opened = pair.deliver(pair.keep(update))
@@ -267,6 +268,33 @@ def test_a_round_whose_base_the_strategy_lacks_makes_no_model(tmp_path: Path, ke
         pair.leader.count(opened.handle)
     with pytest.raises(ApplianceError, match="could not begin"):
         pair.leader.aggregate()
+
+
+def test_a_candidate_is_judged_beside_its_base_unless_all_are_published(tmp_path: Path, keys: KeyPool) -> None:
+    pair = Pair(tmp_path / "guarded", keys)
+    assert pair.leader.judge(pair.base).base is None, "the first model follows none"
+    pair.start_round()
+    update = changed(pair, lambda array: -array)
+    count(pair, update)
+    judged = pair.leader.judge(pair.leader.aggregate())
+    assert judged.base == pair.leader.judge(pair.base).metrics
+    assert judged.metrics != judged.base
+    # The next round's base is judged here too, whoever led when it was committed.
+    pair.leader.end()
+    pair.announce(2)
+    pair.leader.start_round(2, judged.digest, "float32")
+    assert pair.leader.judge(pair.base).base == judged.metrics
+    free = Pair(tmp_path / "free", keys, Aggregation(most_drop=1))
+    free.start_round()
+    assert free.leader.judge(free.base).base is None
+
+
+def test_a_former_model_is_brought_back_only_if_it_is_whole(pair: Pair) -> None:
+    assert pair.leader.bring_back(pair.base) == pair.base
+    [file] = pair.leader_models._folder.glob("*.safetensors")
+    file.write_bytes(b"damaged")
+    with pytest.raises(ApplianceError, match="did not hold what its name says"):
+        pair.leader.bring_back(pair.base)
 
 
 def test_more_samples_than_the_configuration_allows_are_refused(tmp_path: Path, keys: KeyPool) -> None:
@@ -299,7 +327,7 @@ def commit(pair: Pair, term: int, step: float) -> bytes:
     pair.start_round(term)
     count(pair, *[changed(pair, lambda array: array + np.float32(step))] * 3)
     pair.base = pair.leader.aggregate()
-    pair.leader.evaluate(pair.base)
+    pair.leader.judge(pair.base)
     model = pair.leader_models.get(pair.base)
     assert isinstance(model, bytes)
     return model

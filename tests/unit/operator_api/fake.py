@@ -9,6 +9,7 @@ import msgspec
 from appliance.operator_api.server import operator_api
 from appliance.operator_api.views import (
     CertificateView,
+    ListedModel,
     MembersView,
     ModelView,
     NetworkView,
@@ -19,7 +20,7 @@ from appliance.operator_api.views import (
     WaitingView,
 )
 from appliance.words.errors import OperatorError
-from appliance.words.ids import Digest, NodeName, digest_of
+from appliance.words.ids import Digest, NodeName, Version, digest_of
 from appliance.words.models import GlobalModel
 from appliance.words.settings import Member, Operator
 from tests.unit.lineage.test_lineage import model
@@ -73,7 +74,8 @@ class FakeNode:
 
     def __init__(self) -> None:
         self.state = STATUS
-        self.models: list[GlobalModel] = [model(0), model(1)]
+        self.entries: list[GlobalModel] = [model(0), model(1)]
+        self.bytes: dict[Digest, bytes] = {}
         self.stored: tuple[Digest, bytes] | None = (DIGEST, WEIGHTS)
         self.resign_problem: str | None = None
         self.asked_to_resign = 0
@@ -85,13 +87,33 @@ class FakeNode:
         return self.state
 
     def lineage(self) -> list[GlobalModel]:
-        return self.models
+        return self.entries
 
     def elections(self) -> bytes:
         return b'[{"at":1.0,"term":1,"node":"node0","from":"candidate","to":"leader"}]'
 
     async def model(self) -> tuple[Digest, bytes] | None:
         return self.stored
+
+    def models(self) -> list[ListedModel]:
+        return [ListedModel(**msgspec.structs.asdict(each), here=each.digest in self.bytes) for each in self.entries]
+
+    async def model_of(self, which: str) -> tuple[Digest, bytes]:
+        for entry in self.entries:
+            if which in {str(entry.version), entry.digest} and entry.digest in self.bytes:
+                return entry.digest, self.bytes[entry.digest]
+        raise OperatorError(f"the bytes of {which} are not on this node")
+
+    def roll_back(self, version: Version) -> None:
+        if self.member_problem:
+            raise OperatorError(self.member_problem)
+        target = self.entries[version]
+        head = self.entries[-1]
+        self.entries.append(
+            msgspec.structs.replace(
+                target, version=head.version + 1, round=head.round + 1, base=head.digest, rolled_back_to=version
+            )
+        )
 
     def resign(self) -> str | None:
         self.asked_to_resign += 1

@@ -227,3 +227,37 @@ async def test_json_is_whole_json(api: aiohttp.ClientSession) -> None:
     for path in ("/v1/status", "/v1/lineage", "/v1/elections"):
         async with api.get(path) as answer:
             json.loads(await answer.read(), parse_constant=pytest.fail)
+
+
+# --- committed models -------------------------------------------------------------------------------------------------
+
+
+async def test_a_model_by_version_or_by_digest(api: aiohttp.ClientSession, node: FakeNode) -> None:
+    digest = node.entries[1].digest
+    node.bytes = {digest: WEIGHTS}
+    for which in ("1", digest):
+        async with api.get(f"/v1/models/{which}") as answer:
+            assert (answer.status, await answer.read()) == (200, WEIGHTS)
+            assert answer.headers["ETag"] == f'"{digest}"'
+    for which in ("0", "x", "..%2F..%2Fetc%2Fpasswd"):
+        async with api.get(f"/v1/models/{which}") as answer:
+            assert answer.status == 404
+            assert (await answer.text()).endswith("are not on this node\n")
+    async with api.get("/v1/models") as answer:
+        assert [(entry["version"], entry["here"]) for entry in await answer.json()] == [(0, False), (1, True)]
+
+
+async def test_a_rollback_is_asked_for_and_refused(api: aiohttp.ClientSession, node: FakeNode) -> None:
+    async with api.post("/v1/rollback", json={"version": 0}) as answer:
+        assert answer.status == 202
+    assert node.entries[-1].rolled_back_to == 0
+    wrong: list[object] = [{}, {"version": -1}, {"version": 0, "force": True}, {"version": "0"}, []]
+    for body in wrong:
+        async with api.post("/v1/rollback", json=body) as answer:
+            assert answer.status == 400
+            assert (await answer.text()).startswith("not a rollback: ")
+    async with api.post("/v1/rollback", json={"version": 0}, headers={"Origin": "http://a.example"}) as answer:
+        assert answer.status == 403
+    node.member_problem = "node2 leads now; models are rolled back on the leader"
+    async with api.post("/v1/rollback", json={"version": 0}) as answer:
+        assert (answer.status, await answer.text()) == (409, node.member_problem + "\n")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from appliance.rounds import actions as do
 from appliance.rounds.aggregator import Aggregator
-from appliance.rounds.collected import OpenedUpdate, Phase
+from appliance.rounds.collected import Judged, OpenedUpdate, Phase
 from appliance.words.ids import Digest, Monotonic, digest_of
 from appliance.words.messages import Stored
 from appliance.words.models import GlobalModel, Metrics
@@ -21,7 +21,7 @@ MEMBERS = frozenset({"node0", "node1", "node2"})
 MAJORITY = 2
 ROUNDS = st.integers(4, 6)
 TERMS = st.integers(1, 3)
-NAMES = ["m4", "m5", "m5b", "m6"]
+NAMES = ["m2", "m4", "m5", "m5b", "m6"]
 
 
 def _digest(name: str) -> Digest:
@@ -33,6 +33,8 @@ def _model(round_: int, name: str) -> GlobalModel:
 
 
 HEAD = _model(4, "m4")
+OLD = _model(2, "m2")
+BASE = Metrics(0.5, 1.0, 10)
 
 events = st.one_of(
     st.tuples(st.just("lead"), TERMS, st.sampled_from([None, HEAD]), st.booleans()),
@@ -42,8 +44,8 @@ events = st.one_of(
     st.tuples(st.just("update"), st.integers(0, 4), ROUNDS, st.sampled_from(NAMES), st.sampled_from(["", "bad"])),
     st.tuples(st.just("good update"), st.integers(0, 4)),
     st.tuples(st.just("made"), TERMS, ROUNDS, st.sampled_from(NAMES)),
-    st.tuples(st.just("make")),
-    st.tuples(st.just("judged"), TERMS, ROUNDS),
+    st.tuples(st.just("make"), st.sampled_from([0.2, 0.45, 0.6])),
+    st.tuples(st.just("roll back")),
     st.tuples(st.just("stored"), st.sampled_from(["node1", "node2", "node9"]), TERMS, ROUNDS, st.sampled_from(NAMES)),
     st.tuples(st.just("failed"), TERMS, ROUNDS),
     st.tuples(st.just("committed")),
@@ -62,7 +64,13 @@ class Watched:
 
     aggregator: Aggregator = field(
         default_factory=lambda: Aggregator(
-            "node0", "c", MEMBERS, Rounds(deadline_s=20.0, interval_s=1.0), window_s=0.0, key_rounds=100
+            "node0",
+            "c",
+            MEMBERS,
+            Rounds(deadline_s=20.0, interval_s=1.0),
+            window_s=0.0,
+            key_rounds=100,
+            most_drop=0.1,
         )
     )
     now: Monotonic = field(default_factory=lambda: Monotonic(100.0))
@@ -73,6 +81,7 @@ class Watched:
     answered: set[int] = field(default_factory=set)
     told_stored: set[tuple[str, Stored]] = field(default_factory=set)
     collecting: int | None = None
+    goes_back: bool = False
     proposed: GlobalModel | None = None
 
     def feed(self, event: tuple[object, ...]) -> None:
@@ -103,15 +112,17 @@ class Watched:
             case ("good update", int(number)):
                 return self._update(number, self.collecting or 0, self.head.digest if self.head else _digest("m4"), "")
             case ("made", int(term), int(round_), str(name)):
-                return aggregator.aggregated(self.term - term + 1, round_, _digest(name), now)
-            case ("make",):
-                return aggregator.aggregated(self.term, self.collecting or 0, _digest("m5"), now)
-            case ("judged", int(term), int(round_)):
-                return aggregator.evaluated(self.term - term + 1, round_, Metrics(0.5, 1.0, 10), now)
+                # Whatever comes late, the thread makes what it was asked for.
+                made = OLD.digest if self.goes_back else _digest(name)
+                return aggregator.aggregated(self.term - term + 1, round_, Judged(made, BASE), now)
+            case ("make", float(accuracy)):
+                return self._make(accuracy)
+            case ("roll back",) if aggregator.phase is not Phase.INACTIVE and aggregator.rollback is None:
+                return aggregator.roll_back(OLD, now)
             case ("stored", str(peer), int(term), int(round_), str(name)):
                 answer = Stored(self.term - term + 1, round_, _digest(name))
                 self.told_stored.add((peer, answer))
-                return aggregator.stored(peer, answer, now)
+                return aggregator.told(peer, answer, now)
             case ("failed", int(term), int(round_)):
                 return aggregator.aggregation_failed(self.term - term + 1, round_, "no space", now)
             case ("committed",) if self.proposed is not None:
@@ -133,6 +144,12 @@ class Watched:
                 return aggregator.tick(self.now)
         return []
 
+    def _make(self, accuracy: float) -> list[do.AggregatorAction]:
+        """Answer what was asked for, with a new model or the old one that is to come back."""
+        digest = OLD.digest if self.goes_back else _digest("m5")
+        metrics = Metrics(accuracy, 1.0, 10)
+        return self.aggregator.aggregated(self.term, self.collecting or 0, Judged(digest, metrics, BASE), self.now)
+
     def _update(self, number: int, round_: int, base: Digest, refusal: str) -> list[do.AggregatorAction]:
         handle = len(self.opened)
         self.opened[handle] = OpenedUpdate(
@@ -146,10 +163,15 @@ class Watched:
                 assert term == self.term
                 assert self.head is not None
                 assert base == self.head.digest
-                self.collecting, self.counted = round_, []
+                self.collecting, self.counted, self.goes_back = round_, [], False
             case do.CreateInitialModel(term):
                 assert term == self.term
-                self.collecting, self.counted = 0, []
+                self.collecting, self.counted, self.goes_back = 0, [], False
+            case do.BringBack(term, round_, digest):
+                assert (term, digest) == (self.term, OLD.digest)
+                assert self.head is not None
+                assert round_ == self.head.round + 1
+                self.collecting, self.counted, self.goes_back = round_, [], True
             case do.Count(handle):
                 update = self.opened[handle]
                 assert self.head is not None
@@ -175,6 +197,11 @@ class Watched:
             if (answer.term, answer.round, answer.digest) == (self.term, model.round, model.digest)
         }
         assert len((holders & MEMBERS) | {"node0"}) >= MAJORITY, "invariant 3"
+        assert (model.rolled_back_to == OLD.version) is self.goes_back
+        if self.goes_back:
+            assert model.digest == OLD.digest
+        if model.withheld:
+            assert model.digest == model.base
         assert (model.term, model.round) == (self.term, self.collecting)
         assert model.base == (None if self.head is None else self.head.digest)
         assert (model.updates, model.samples) == (len(self.counted), 100 * len(self.counted))
@@ -182,7 +209,7 @@ class Watched:
 
 WHOLE_ROUND: list[tuple[object, ...]] = [
     *(("lead", 1, HEAD, True), ("key", 1), ("live", {"node1"}), ("good update", 0), ("good update", 1)),
-    *(("make",), ("judged", 1, 5), ("stored", "node1", 1, 5, "m5"), ("committed",), ("later", 1.0)),
+    *(("make", 0.6), ("stored", "node1", 1, 5, "m5"), ("committed",), ("later", 1.0)),
 ]
 
 

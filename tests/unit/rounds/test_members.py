@@ -2,7 +2,7 @@
 
 from appliance.rounds.actions import Aggregate, AggregatorAction, Propose, Say
 from appliance.rounds.aggregator import Aggregator
-from appliance.rounds.collected import OpenedUpdate, Phase
+from appliance.rounds.collected import Judged, OpenedUpdate, Phase
 from appliance.words.ids import Monotonic, digest_of
 from appliance.words.messages import Candidate, Participation, Stored
 from appliance.words.models import GlobalModel, Metrics
@@ -40,9 +40,8 @@ def deliver(aggregator: Aggregator, count: int) -> list[AggregatorAction]:
 
 def replicating(aggregator: Aggregator, members: int) -> None:
     deliver(aggregator, members)
-    aggregator.aggregated(1, 5, CANDIDATE, NOW)
+    aggregator.aggregated(1, 5, Judged(CANDIDATE, Metrics(0.9, 0.1, 60)), NOW)
     assert aggregator.phase is Phase.REPLICATING
-    aggregator.evaluated(1, 5, Metrics(0.9, 0.1, 60), NOW)
 
 
 def is_proposed(actions: list[AggregatorAction]) -> bool:
@@ -51,7 +50,7 @@ def is_proposed(actions: list[AggregatorAction]) -> bool:
 
 def store(aggregator: Aggregator, *numbers: int) -> bool:
     """Say that these hold the candidate; return whether it is proposed then."""
-    return any(is_proposed(aggregator.stored(f"node{n}", Stored(1, 5, CANDIDATE), NOW)) for n in numbers)
+    return any(is_proposed(aggregator.told(f"node{n}", Stored(1, 5, CANDIDATE), NOW)) for n in numbers)
 
 
 def test_a_removed_node_is_not_waited_for() -> None:
@@ -63,7 +62,7 @@ def test_a_removed_node_is_not_waited_for() -> None:
 
 def test_a_removed_node_that_could_not_train_is_not_told_of_any_more() -> None:
     aggregator = collecting(4)
-    aggregator.participation("node3", Participation(1, 5, able=False), NOW)
+    aggregator.told("node3", Participation(1, 5, able=False), NOW)
     assert "node3" in aggregator.waiting.reason
     aggregator.members_changed(nodes(0, 1, 2), NOW)
     assert aggregator.waiting.reason == "waiting for updates of round 5: 0 of 3 (quorum 2)"

@@ -113,3 +113,12 @@ def test_a_new_log_is_durable_with_its_name(tmp_path: Path, monkeypatch: pytest.
     calls = recorded(monkeypatch)
     with ConsensusLog(tmp_path / "consensus"):
         assert calls[-2:] == ["fsync of a file", "fsync of a folder"]
+
+
+def test_what_is_there_may_be_kept(tmp_path: Path) -> None:
+    path = tmp_path / "export"
+    write_atomically(path, b"first", may_replace=False)
+    with pytest.raises(StateError, match=r"export: it is there already, and stays as it is"):
+        write_atomically(path, b"second", may_replace=False)
+    assert path.read_bytes() == b"first"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["export"]

@@ -68,7 +68,9 @@ def test_remove_takes_what_is_named_and_nothing_else(tmp_path: Path) -> None:
     store = ModelStore(tmp_path)
     digests = [store.put(bytes([number])) for number in range(4)]
     (tmp_path / "notes.txt").write_text("mine")
-    store.remove({digests[1], digest_of(b"never seen")})
+    store.doom({digests[1], digest_of(b"never seen")})
+    assert store.has(digests[1])
+    store.sweep()
     assert store.digests() == {digests[0], *digests[2:]}
     assert (tmp_path / "notes.txt").exists()
 
@@ -150,6 +152,18 @@ def _is_refused_once(store: UpdateStore, file: Path) -> None:
     assert str(file) in absent.reason
     assert not file.exists()
     assert store.get() == Absent("no update is kept")
+
+
+def test_a_model_that_is_put_again_before_the_sweep_stays(tmp_path: Path) -> None:
+    """It was too old to keep, and then a rollback's candidate: its holder said that it is durable (invariant 3)."""
+    store = ModelStore(tmp_path / "models")
+    old, older = store.put(b"old"), store.put(b"older")
+    store.doom({old, older})
+    store.put(b"old")
+    store.sweep()
+    assert store.digests() == {old}
+    store.sweep()
+    assert store.digests() == {old}
 
 
 LOST = Residual(b"i" * 16, 3, b"weights" * 100)
