@@ -78,6 +78,16 @@ def test_a_lineage_may_begin_with_a_file(tmp_path: Path) -> None:
     assert Trainer(Training(initial=file), ann()).initial_model() == other
 
 
+def test_a_lineage_may_begin_with_a_strategys_state(tmp_path: Path) -> None:
+    """What /v1/model gives of a cluster with a server optimizer."""
+    trainer = Trainer(Training(), ann())
+    arrays = parse(trainer.initial_model(), trainer.layout)
+    state = {state_name("first", name): np.ones_like(array) for name, array in arrays.items()}
+    file = tmp_path / "start.safetensors"
+    file.write_bytes(serialise_model({**arrays, **state}, trainer.layout))
+    assert Trainer(Training(initial=file), ann()).initial_model() == file.read_bytes()
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
