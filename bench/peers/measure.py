@@ -12,7 +12,7 @@ from bench.peers.contender import Contender, Job, Model, Team
 POLL_S = 0.2
 BEGINS_WITHIN_S = 600.0
 ROUND_WITHIN_S = 300.0
-KILLED_IN_ROUND = 4
+KILLED_IN_ROUND = 3
 
 
 @dataclass(frozen=True, slots=True)
