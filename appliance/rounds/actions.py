@@ -203,7 +203,7 @@ class Forget:
 
     Attributes:
         term: of the leader whose model that is: by it the update counted, if that leader accepted it. None: of this
-            round it is not known.
+            round it is not known, or no update of it counted.
     """
 
     update_id: bytes

@@ -275,7 +275,8 @@ class Participant:
         """A global model was committed."""
         self._committed_round = model.round
         if self._kept is not None and self._kept.round <= model.round:
-            self._forget(self._kept, model.term if model.round == self._kept.round else None)
+            counted = model.round == self._kept.round and model.has_updates
+            self._forget(self._kept, model.term if counted else None)
         if self._opening is not None and self._opening.round <= model.round:
             self._opening = None
             self._said_unable = False  # that was about this round

@@ -74,6 +74,11 @@ class GlobalModel(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     rolled_back_to: Version | None = None
     withheld: Annotated[str, Meta(max_length=300)] = ""
 
+    @property
+    def has_updates(self) -> bool:
+        """Tell whether its bytes are made of its round's updates: neither an earlier model nor the base once more."""
+        return self.rolled_back_to is None and not self.withheld
+
     def stamped(self, now: float) -> "GlobalModel":
         """Return it with the wall time ``now``, or what is nearest of what every node can read."""
         return msgspec.structs.replace(self, committed_at=min(max(now, 0.0), LATEST))

@@ -105,9 +105,16 @@ COMPRESSION = (
     Mutation(
         "a round's term stands for each before it",
         PARTICIPANT,
-        "model.term if model.round == self._kept.round else None",
-        "model.term",
+        "counted = model.round == self._kept.round and model.has_updates",
+        "counted = model.has_updates",
         "an update of a round that was missed is taken to have counted",
+    ),
+    Mutation(
+        "a rollback stands for the round whose place it takes",
+        PARTICIPANT,
+        "counted = model.round == self._kept.round and model.has_updates",
+        "counted = model.round == self._kept.round",
+        "an update of a round that an operator ended is taken to have counted",
     ),
     Mutation(
         "a snapshot tells of the newest round only",

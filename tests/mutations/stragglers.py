@@ -92,8 +92,8 @@ STRAGGLERS = (
     Mutation(
         "rounds wait for who is outside its hours",
         PARTICIPANT,
-        "_UNABLE = {Step.FAILED, Step.CLOSED}",
-        "_UNABLE = {Step.FAILED}",
+        "_UNABLE = {Step.FAILED, Step.CLOSED, Step.EXCLUDED}",
+        "_UNABLE = {Step.FAILED, Step.EXCLUDED}",
         "each round lasts until its deadline",
     ),
     Mutation(

@@ -76,7 +76,8 @@ class Cluster:
         assert len(set(made.update_ids)) == len(made.update_ids) == model.updates, "invariant 4: counted twice"
         assert len(set(made.authors)) == model.updates, "invariant 4: two updates of one member count"
         assert (made.round, made.base) == (model.round, model.base), "invariant 4: counted for another round or base"
-        assert model.round == 0 or model.updates >= self.majority, "a round closed below its quorum"
+        quorum = self.world.quorum or self.majority
+        assert model.round == 0 or model.updates >= quorum, "a round closed below its quorum"
 
     def _check_no_new_model(self, model: GlobalModel) -> None:
         """It stands for what was committed before, on the head that is there."""
