@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from appliance.node import template
 from appliance.operator_api.views import NewMember
@@ -134,6 +135,7 @@ def test_a_node_that_is_added_and_does_not_run_holds_nobody_up(make_cluster: Mak
     until(lambda: (status := leader.status()) and set(status.peers) == peers, "it is no peer any more")
 
 
+@pytest.mark.timeout(300)  # many rounds, on machines that do much else
 def test_rounds_go_on_while_members_come_and_go(make_cluster: MakeCluster) -> None:
     """A deadline is ten minutes away: where a round waited for it, the test would end first."""
     cluster = make_cluster(plan(3, rounds=Rounds(interval_s=0.2, deadline_s=600.0)))

@@ -4,6 +4,7 @@ import subprocess
 from datetime import datetime, timedelta
 
 import msgspec
+import pytest
 
 from appliance.storage.checkpoints import CheckpointStore
 from appliance.storage.models import Absent
@@ -16,6 +17,8 @@ ALL_OF_THREE = Rounds(quorum=3, interval_s=0.2, deadline_s=600.0)
 """A round that waits for everybody, so that a node that is killed finds it open when it comes back."""
 LONG = 100
 """Epochs: some seconds, on a busy machine half a minute."""
+SLOWLY = pytest.mark.timeout(300)
+"""Three starts of a node and a long training, on machines that do much else."""
 RESUMED = "goes on from its checkpoint"
 
 
@@ -31,6 +34,7 @@ def progress(node: NodeProcess) -> float | None:
     return None if status is None else status.progress
 
 
+@SLOWLY
 def test_killed_in_mid_training_it_goes_on_from_its_checkpoint(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(plan(3, rounds=ALL_OF_THREE))
     node = cluster["node0"]
@@ -82,6 +86,7 @@ def test_training_hours_on_a_running_node(make_cluster: MakeCluster) -> None:
     until(lambda: node.lineage()[-1].updates == 3, "it takes part", within_s=60.0)
 
 
+@SLOWLY
 def test_hours_that_end_in_mid_training_pause_it(make_cluster: MakeCluster) -> None:
     opens = datetime.now() + timedelta(hours=2)
     cluster = make_cluster(plan(3, rounds=ALL_OF_THREE))
