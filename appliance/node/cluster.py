@@ -23,6 +23,7 @@ from appliance.storage.files import fsync_folder, write_atomically
 from appliance.words.errors import OperatorError
 from appliance.words.ids import NodeName
 from appliance.words.settings import (
+    Aggregation,
     Cluster,
     Consensus,
     Data,
@@ -52,7 +53,7 @@ class ClusterPlan(Struct, frozen=True, kw_only=True):
         name: the cluster's.
         data: where the nodes' data comes from. Node i gets shard ``data.shard`` + i of ``data.shards``, or of as
             many as there are nodes, if that is more.
-        consensus, rounds, task, training, envelopes, delivery: the same on every node.
+        consensus, rounds, aggregation, task, training, envelopes, delivery: the same on every node.
     """
 
     nodes: int = 5
@@ -62,6 +63,7 @@ class ClusterPlan(Struct, frozen=True, kw_only=True):
     data: Data = Data()
     consensus: Consensus = Consensus()
     rounds: Rounds = Rounds()
+    aggregation: Aggregation = Aggregation()
     task: Task = msgspec.field(default_factory=Task)
     training: Training = Training()
     envelopes: Envelopes = Envelopes()
@@ -167,6 +169,7 @@ def _config(plan: ClusterPlan, members: dict[NodeName, Member], node: NodeName, 
         state=Path("state"),
         consensus=plan.consensus,
         rounds=plan.rounds,
+        aggregation=plan.aggregation,
         task=plan.task,
         training=plan.training,
         data=msgspec.structs.replace(

@@ -97,7 +97,7 @@ def test_a_training_longer_than_the_hours_goes_on_in_the_next_window() -> None:
 
 
 def test_rounds_do_not_wait_for_a_node_outside_its_hours() -> None:
-    """The deadline is ten minutes away, trainings take a tenth of a second. One update is enough: some trainings fail."""
+    """The deadline is ten minutes away, trainings take a tenth of a second; one update is enough, as some fail."""
     open_, closed = (
         Cluster(World(1, NAMES, training_s=quick, closed=hours, quorum=1, deadline_s=600.0))
         for hours in (always_open, in_windows)
