@@ -57,20 +57,23 @@ def test_a_tutorial_works_to_the_letter(tutorial: str, tmp_path: Path) -> None:
     assert "p2pfl-node init" in script
     script = script.replace("p2pfl-node init", f"p2pfl-node init --base-port {free_base_port(5)}")
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as shell:
-        try:
-            said, _ = shell.communicate(timeout=110)
-        finally:
-            # The nodes that it started are of its group, and outlive it.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(shell.pid, signal.SIGKILL)
+    # Into a file: the nodes that it starts outlive the shell, and would keep a pipe open.
+    output = tmp_path / "output"
+    with output.open("wb") as file:
+        shell = subprocess.Popen(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=tmp_path,
+            env=environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        shell.wait(timeout=110)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(shell.pid, signal.SIGKILL)
+        shell.wait()
+    said = output.read_text(encoding="utf-8")
     assert shell.returncode == 0, said
     assert float(re.findall(r"accuracy (\S+),", said.strip().splitlines()[-1])[0]) > 0.6, said
