@@ -149,7 +149,7 @@ def measure(nodes: int, mode: Mode, rounds: int) -> Cost:
 
 def _reached(cluster: Cluster, version: int, within_s: float) -> int:
     """Wait until a version is committed; return the one that is."""
-    end, seen = time.monotonic() + within_s, -1
+    end, seen = time.monotonic() + within_s, None
     while time.monotonic() < end:
         time.sleep(POLL_S)
         if ended := [node for node in cluster.nodes if not node.is_running]:
@@ -157,9 +157,9 @@ def _reached(cluster: Cluster, version: int, within_s: float) -> int:
         status = cluster.nodes[0].status()
         if status is None or status.model is None:
             continue
-        if status.model.version > seen:
+        if status.model.version != seen:
             seen = status.model.version
-            _say(f"  version {seen}")
+            _say(f"  version {seen} of {version}")
         if seen >= version:
             return seen
     raise OperatorError(f"version {version} was not committed in {within_s:.0f} s:\n{cluster.nodes[0].last_lines(10)}")
