@@ -5,9 +5,9 @@
 Real node processes in namespaces of their own (``bench.alone``), back to back. The product's one network is the paper's
 (1.57 MB); each node has so few images (the embedded digits, shared out) that its epoch takes some milliseconds: what is
 left of a round is overhead. The window in which updates are sent is 0, for it is a wait by choice, and elections have
-time (5 s), for many nodes on few cores hear each other late, and elections are not what is measured. All nodes share the
-machine's cores here; so beside the seconds of a round stands what a node needs of a processor, which is what it would
-need on a machine of its own too. The keys that each round takes are in both.
+time (5 s), for many nodes on few cores hear each other late, and elections are not what is measured. All nodes share
+the machine's cores here; so beside the seconds of a round stands what a node needs of a processor, which is what it
+would need on a machine of its own too. The keys that each round takes are in both.
 
 - s a round: median seconds from one committed model to the next, by the leaders' clocks;
 - CPU s a node: user and system time of all processes, over nodes and rounds;
