@@ -78,4 +78,4 @@ repo:
 	packaging/rpm/make-repo --key "$(KEY)" --rpms dist --out dist/repo
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

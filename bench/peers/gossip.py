@@ -63,7 +63,7 @@ class GossipTeam:
     def kill_aggregator(self) -> str:
         """Kill a node: each is an aggregator."""
         self._programs.kill(f"node{VICTIM}")
-        return "one of five nodes, which all aggregate"
+        return "one of the five nodes (each aggregates)"
 
     def left(self) -> str:
         """Return what runs."""

@@ -44,7 +44,7 @@ class Recovery:
         waited_s: for it.
         left: what still ran then.
         revived: how it was started again; empty if it was not.
-        then: the round of the first model after that; None if none came.
+        then: the round of the first trained model after that; None if none came.
     """
 
     killed: str
@@ -119,9 +119,9 @@ def _wait_for(
 def _next_model(team: Team, known: int, within_s: float) -> Model | None:
     end = time.monotonic() + within_s
     while time.monotonic() < end:
-        models = team.models()
-        if len(models) > known:
-            return models[known]
+        # What a server that starts again begins with, round 0, is no progress.
+        if trained := [model for model in team.models()[known:] if model.round > 0]:
+            return trained[0]
         time.sleep(POLL_S)
     return None
 

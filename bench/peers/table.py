@@ -65,7 +65,7 @@ def recovery(one: Recovery) -> str:
     words = f"no model within {one.waited_s:.0f} s after {one.killed} was killed ({one.left})"
     if not one.revived:
         return words
-    after = f"begins again with model {one.then}" if one.then == 0 else f"goes on with round {one.then}"
+    after = "begins again with round 1" if one.then == 1 else f"goes on with round {one.then}"
     return f"{words}; {one.revived}: " + ("no model either" if one.then is None else after)
 
 

@@ -71,7 +71,7 @@ def test_without_the_floor_nothing_is_divided() -> None:
     [
         (None, "", "(5 of 5 clients run)"),
         (None, "the server started again", "the server started again: no model either"),
-        (0, "the server started again", "the server started again: begins again with model 0"),
+        (1, "the server started again", "the server started again: begins again with round 1"),
         (5, "the server started again", "the server started again: goes on with round 5"),
     ],
 )
