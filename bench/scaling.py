@@ -46,7 +46,7 @@ Mode = Literal["relay", "broadcast"]
 MODES: tuple[Mode, ...] = ("relay", "broadcast")
 MB_A_NODE = 420
 """What a node and its key maker take at most, with some room."""
-MB_SPARE = 1500
+MB_SPARE = 4000
 WARM_UP_ROUNDS = 3
 PATIENT = Consensus(heartbeat_interval_s=0.5, election_timeout_s=5.0)
 POLL_S = 0.5
@@ -158,6 +158,9 @@ def _reached(cluster: Cluster, version: int, within_s: float) -> int:
         time.sleep(POLL_S)
         if ended := [node for node in cluster.nodes if not node.is_running]:
             raise OperatorError(f"{ended[0].name} ended:\n{ended[0].last_lines(10)}")
+        if _available_mb() < MB_SPARE / 2:
+            # Before the kernel ends some process, perhaps somebody else's.
+            raise OperatorError("ended, as the machine has little memory left")
         status = cluster.nodes[0].status()
         if status is None or status.model is None:
             continue
