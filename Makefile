@@ -1,6 +1,6 @@
 # make demo   five real nodes on this machine, a leader killed in mid-round, the paper's tables
 # make test   everything that needs no root: ruff, mypy --strict, all tests
-# make test-system   the packages in five guests with systemd, dnf and firewalld; as root, about ten minutes
+# make test-system   the packages in five guests with systemd, dnf and firewalld; as root, about twenty minutes
 # make soak   100,000 simulated histories of consensus, each with its own faults; about ten minutes on 2 cores
 # make mutations   breaks the code on purpose in 196 ways, and fails if no check notices one; about 15 minutes
 # make fuzz   each parser of foreign bytes under a coverage-guided fuzzer for ten minutes; 20 of them, so 3 h 20 min

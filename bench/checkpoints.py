@@ -17,8 +17,8 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+from appliance.storage.checked import Absent
 from appliance.storage.checkpoints import Checkpoint, CheckpointHeader, CheckpointStore, TrainingId
-from appliance.storage.models import Absent
 from appliance.training import datasets
 from appliance.training.checkpoint import TrainingState
 from appliance.training.images import AnnTask

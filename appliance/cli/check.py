@@ -34,8 +34,7 @@ def check(file: Path) -> None:
     if config.training.initial is not None and not config.training.initial.is_file():
         raise ConfigurationError(f"{file}: training.initial: {config.training.initial} is not a file")
     if ":" in config.task.name:
-        # PyTorch takes a second to load: only for who brings a task along.
-        from appliance.training import tasks  # noqa: PLC0415
+        from appliance.training import tasks  # noqa: PLC0415 - loads PyTorch, a second: only for who brings a task
 
         tasks.find(config.task)
     click.echo(

@@ -82,9 +82,8 @@ def export(file: Path, version: Version, out: Path, form: str, *, force: bool) -
     content = _bytes_of(api, entry)
     notes = _notes(entry, config.cluster.name, form)
     if form == "torch":
-        # PyTorch takes seconds to import.
-        from appliance.training import tasks  # noqa: PLC0415
-        from appliance.training.serving import program_of  # noqa: PLC0415
+        from appliance.training import tasks  # noqa: PLC0415 - loads PyTorch, a second: the other commands don't
+        from appliance.training.serving import program_of  # noqa: PLC0415 - the same
 
         task = tasks.load(config.task, config.data, config.state / "data")
         content = program_of(task, content, {NOTES: notes.decode()})

@@ -133,7 +133,8 @@ def renew(file: Path) -> None:
     """Make a new key and request beside this node's present ones; both stay in use until ``pki install``."""
     config = load(file)
     key, request = _new_key_path(config.identity.private_key), config.identity.certificate.with_suffix(".csr")
-    _refuse_existing(key, request)
+    # Not the request: that of ``pki csr`` lies there since its answer came, and none is worth anything without its key.
+    _refuse_existing(key)
     private = new_key()
     write_atomically(key, key_pem(private), 0o600)
     write_atomically(request, request_pem(config.node, private), 0o644)

@@ -29,9 +29,9 @@ def draw_all(figures: Sequence[Figure], folder: Path) -> list[Path]:
 
 
 def _draw(figure: Figure, folder: Path) -> list[Path]:
-    # Imported here: it takes a second, and most commands draw nothing. Without pyplot no state is left behind.
-    from matplotlib import rc_context  # noqa: PLC0415
-    from matplotlib.figure import Figure as Canvas  # noqa: PLC0415
+    # Without pyplot no state is left behind.
+    from matplotlib import rc_context  # noqa: PLC0415 - an extra, which may not be there
+    from matplotlib.figure import Figure as Canvas  # noqa: PLC0415 - the same
 
     panels = len(figure.series) if isinstance(figure, Histogram) else 1
     with rc_context({**STYLE, "svg.hashsalt": figure.name}):
@@ -72,7 +72,7 @@ def _draw_chart(chart: Chart, axes: "Axes") -> None:
 
 
 def _draw_histogram(histogram: Histogram, panels: "Sequence[Axes]") -> None:
-    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415 - an extra, which may not be there
 
     for bins, axes, colour in zip(histogram.series, panels, COLOURS, strict=False):
         first, last = int(min(bins.values) / bins.step), int(max(bins.values) / bins.step) + 1

@@ -19,7 +19,8 @@ from appliance.envelopes.keys import PrivateKey, RecipientKey, Suite, load_recip
 from appliance.envelopes.pool import KeyPool
 from appliance.envelopes.seal import open_envelope, seal, seal_under_key
 from appliance.rounds.collected import Judged, OpenedUpdate
-from appliance.storage.models import Absent, ModelStore
+from appliance.storage.checked import Absent
+from appliance.storage.models import ModelStore
 from appliance.tokens.mint import Mint
 from appliance.tokens.token import Token
 from appliance.training.trainer import Trainer

@@ -4,8 +4,8 @@ import logging
 import threading
 from collections.abc import Callable
 
+from appliance.storage.checked import Absent
 from appliance.storage.checkpoints import Checkpoint, CheckpointHeader, CheckpointStore, TrainingId
-from appliance.storage.models import Absent
 from appliance.training.checkpoint import TrainingState
 from appliance.words.clock import Clock
 from appliance.words.errors import StateError

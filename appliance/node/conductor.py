@@ -20,9 +20,8 @@ from appliance.node.outlets import ignore
 from appliance.node.participating import Participating
 from appliance.node.shells import Shells
 from appliance.rounds import actions as do
-from appliance.rounds.participant import short
 from appliance.words.errors import RemoteError, StateError
-from appliance.words.ids import Monotonic, NodeName, Term, Version
+from appliance.words.ids import Monotonic, NodeName, Term, Version, short
 from appliance.words.messages import (
     DatagramKeyAnswer,
     DatagramKeyOffer,

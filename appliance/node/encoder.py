@@ -8,7 +8,8 @@ from appliance.aggregation.encoding import encode
 from appliance.aggregation.state import parse_model
 from appliance.aggregation.tensors import Arrays, parse, serialise
 from appliance.aggregation.validation import parse_update
-from appliance.storage.models import Absent, KeptUpdate, ModelStore, Residual, ResidualStore
+from appliance.storage.checked import Absent
+from appliance.storage.models import KeptUpdate, ModelStore, Residual, ResidualStore
 from appliance.words.errors import ApplianceError, RemoteError, StateError
 from appliance.words.ids import Digest, Term
 from appliance.words.messages import Announcement

@@ -16,9 +16,8 @@ from appliance.node.outlets import CarryOut, Hear, ignore
 from appliance.node.shells import Shells
 from appliance.rounds import actions as do
 from appliance.rounds.collected import Judged, OpenedUpdate
-from appliance.rounds.participant import short
 from appliance.words.errors import RemoteError
-from appliance.words.ids import Digest, Monotonic, NodeName, Term
+from appliance.words.ids import Digest, Monotonic, NodeName, Term, short
 from appliance.words.messages import Candidate, ModelRequest, Signed, encode
 from appliance.words.models import GlobalModel
 

@@ -33,7 +33,7 @@ from appliance.operator_api.views import (
     Status,
     UpdateView,
 )
-from appliance.storage.models import Absent
+from appliance.storage.checked import Absent
 from appliance.systemd.notify import Notifier
 from appliance.words.errors import OperatorError, RemoteError
 from appliance.words.ids import Digest, Monotonic, NodeName, Version

@@ -15,8 +15,9 @@ from appliance.envelopes.seal import open_envelope, open_under_key, seal
 from appliance.node.checkpoints import Checkpoints, Tell
 from appliance.node.encoder import Encoder
 from appliance.rounds.participant import FinishedUpdate
+from appliance.storage.checked import Absent
 from appliance.storage.checkpoints import TrainingId
-from appliance.storage.models import Absent, KeptUpdate, ModelStore, UpdateStore
+from appliance.storage.models import KeptUpdate, ModelStore, UpdateStore
 from appliance.tokens.token import Token
 from appliance.tokens.wallet import Wallet
 from appliance.training.checkpoint import TrainingState

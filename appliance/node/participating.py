@@ -11,9 +11,9 @@ from appliance.node.outlets import CarryOut, ignore
 from appliance.node.participant_work import OpenedReceipt
 from appliance.node.shells import Shells
 from appliance.rounds import actions as do
-from appliance.rounds.participant import FinishedUpdate, short
+from appliance.rounds.participant import FinishedUpdate
 from appliance.words.errors import RemoteError, StateError
-from appliance.words.ids import Digest, Monotonic, NodeName, Round
+from appliance.words.ids import Digest, Monotonic, NodeName, Round, short
 from appliance.words.messages import Announcement, Candidate, LeaderStatement, Sealed, TokenSigned
 
 log = logging.getLogger(__name__)

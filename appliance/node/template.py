@@ -90,14 +90,12 @@ def _key(name: str) -> str:
 
 
 def _value(value: Value) -> str:
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(_value, value))}]"
     if isinstance(value, str | Path):
         escaped = "".join(
             char if char.isprintable() and char not in '"\\' else f"\\U{ord(char):08x}" for char in str(value)
         )
         return f'"{escaped}"'
-    if isinstance(value, list):
+    if isinstance(value, tuple | list):
         return f"[{', '.join(map(_value, value))}]"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{_value(key)} = {_value(inner)}' for key, inner in value.items())}}}"

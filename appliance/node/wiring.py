@@ -39,9 +39,10 @@ from appliance.operator_api.server import operator_api
 from appliance.pki.identity import NodeIdentity
 from appliance.pki.statements import StatementVerifier
 from appliance.rounds.participant import FinishedUpdate
+from appliance.storage.checked import Absent
 from appliance.storage.checkpoints import CheckpointStore
 from appliance.storage.lock import lock_folder
-from appliance.storage.models import Absent, ModelStore, ResidualStore, UpdateStore
+from appliance.storage.models import ModelStore, ResidualStore, UpdateStore
 from appliance.storage.seeds import seed
 from appliance.systemd.journal import JournalHandler
 from appliance.systemd.notify import Notifier

@@ -2,16 +2,13 @@
 
 import math
 
-import msgspec
-
 from appliance.rounds import actions as do
 from appliance.rounds.announcing import Announcing
 from appliance.rounds.collected import Collected, InTheOpen, Judged, OpenedUpdate, Phase
 from appliance.rounds.electorate import Electorate
 from appliance.rounds.head import Head
-from appliance.rounds.participant import short
 from appliance.rounds.retry import Retry
-from appliance.words.ids import Digest, Monotonic, NodeName, Round, Term
+from appliance.words.ids import Digest, Monotonic, NodeName, Round, Term, short
 from appliance.words.messages import Finished, LeaderStatement, Participation, Stored, TokenWanted
 from appliance.words.models import Encoding, GlobalModel
 from appliance.words.settings import Rounds
@@ -227,10 +224,7 @@ class Aggregator:
         return self._advance(now)
 
     def aggregated(self, term: Term, round_: Round, made: Judged, now: Monotonic) -> list[do.AggregatorAction]:
-        """The candidate's bytes are durable on this node, and judged.
-
-        Also the answer to ``CreateInitialModel`` (round 0) and to ``BringBack``.
-        """
+        """The candidate, the initial model, or what ``BringBack`` asked for is durable on this node, and judged."""
         current = self._current
         if current is not None and self._is_current(term, round_) and self._phase is Phase.AGGREGATING:
             current.digest, current.metrics = made.digest, made.metrics
@@ -367,8 +361,8 @@ class Aggregator:
         if digest is None or metrics is None:
             return
         if len(current.stored_by) >= self._electorate.majority and may_propose:
-            model = current.as_global_model(self._term, self._head.model, digest, metrics, now)
-            self._actions.append(do.Propose(msgspec.structs.replace(model, task=self._task)))
+            entry = current.as_global_model(self._term, self._head.model, digest, metrics, now, task=self._task)
+            self._actions.append(do.Propose(entry))
             self._enter(Phase.COMMITTING, now)
         if self._replicate.due(now) and (missing := self._electorate.members - current.stored_by - {self._node}):
             # With its body where nobody can have it yet, but for the initial one: no receipt has brought a key for it.
@@ -389,7 +383,7 @@ class Aggregator:
         return term == self._term and self._current is not None and self._current.round == round_
 
     def _say_again(self, now: Monotonic) -> None:
-        """do.Say the key and the open round to all; both are idempotent."""
+        """Say the key and the open round to all; both are idempotent."""
         announcement = self._announcing.say(now)
         if announcement is None:
             return

@@ -194,7 +194,7 @@ class Collected:
         return Candidate(cluster, leader, term, self.round, 0 if head is None else head.version + 1, digest)
 
     def as_global_model(
-        self, term: Term, head: GlobalModel | None, digest: Digest, metrics: Metrics, now: Monotonic
+        self, term: Term, head: GlobalModel | None, digest: Digest, metrics: Metrics, now: Monotonic, *, task: str
     ) -> GlobalModel:
         """Return the lineage's next entry after ``head``; its wall time is for the shell to fill in."""
         return GlobalModel(
@@ -212,4 +212,5 @@ class Collected:
             duration_s=now - self.opened_at,
             rolled_back_to=self.rolled_back_to,
             withheld=self.withheld,
+            task=task,
         )

@@ -16,7 +16,7 @@ from appliance.rounds.actions import (
 )
 from appliance.rounds.retry import Retry
 from appliance.rounds.training import FAILURE_RETRY_S, Closed, TrainingUnderWay
-from appliance.words.ids import Digest, Monotonic, Round, Term
+from appliance.words.ids import Digest, Monotonic, Round, Term, short
 from appliance.words.messages import Announcement, Candidate, Finished, Opening, Participation, Stored
 from appliance.words.models import GlobalModel
 
@@ -95,12 +95,9 @@ class Participant:
         self._fetch = Retry(first_s=ANSWER_S, most_s=30.0)
         self._fetching: Digest | None = None
         self._ask_token = Retry(first_s=1.0, most_s=10.0)
-        self._asking_with = b""
         self._token_key = b""
         self._tell_finished = Retry(first_s=ANSWER_S, most_s=30.0)
-        self._finished: tuple[bytes, bytes] | None = None
         self._delivery = Retry(first_s=window_s + ANSWER_S, most_s=window_s + 30.0)
-        self._delivering: tuple[bytes, bytes] | None = None
         self._step = Step.NO_LEADER
         self._since = now
         self._actions: list[ParticipantAction] = []
@@ -317,11 +314,7 @@ class Participant:
         opening = self._opening
         if opening is None or self.excluded or self._token_key == opening.token_key:
             return
-        if self._asking_with != opening.token_key:
-            self._asking_with = opening.token_key
-            self._ask_token.reset()
-        if self._ask_token.due(now):
-            self._ask_token.schedule(now)
+        if self._ask_token.takes(opening.token_key, now):
             self._actions.append(AskToken(opening.leader, opening.term, opening.round, opening.token_key))
 
     def _wanted(self) -> set[Digest]:
@@ -331,8 +324,9 @@ class Participant:
 
     def _next_step(self, now: Monotonic) -> Step:
         opening = self._opening
-        if (order := self._training.ending(opening, self._committed_round)) is not None:
-            self._actions.append(order)
+        over = self._training.ending(opening, self._committed_round, excluded=bool(self.excluded))
+        if over is not None:
+            self._actions.append(over)
         if self.excluded:
             return Step.EXCLUDED
         if self._training.what is not None:
@@ -371,25 +365,14 @@ class Participant:
         if self._token_key != opening.token_key:
             return Step.TOKENLESS
         if not opening.deliver:
-            self._say_finished(target, opening, now)
+            if self._tell_finished.takes(target, now):
+                self._actions.append(Tell(opening.leader, Finished(opening.term, opening.round)))
             return Step.FINISHED
-        if self._delivering != target:
-            self._delivering = target
-            self._delivery.reset()
-        if self._delivery.due(now):
-            self._delivery.schedule(now)
+        if self._delivery.takes(target, now):
             # Not past the deadline, for the sake of being hard to tell: half the time that is left is for the way.
             within_s = min(self._window_s, max(0.0, self._deadline - now) / 2)
             self._actions.append(Deliver(kept.update_id, opening.token_key, opening.encoding, within_s))
         return Step.DELIVERING
-
-    def _say_finished(self, target: tuple[bytes, bytes], opening: Opening, now: Monotonic) -> None:
-        if self._finished != target:
-            self._finished = target
-            self._tell_finished.reset()
-        if self._tell_finished.due(now):
-            self._tell_finished.schedule(now)
-            self._actions.append(Tell(opening.leader, Finished(opening.term, opening.round)))
 
     def _open_waiting_candidate(self) -> None:
         """The first receipt brings the round key, and the candidate's body may be here already."""
@@ -409,8 +392,3 @@ class Participant:
         self._actions.append(Forget(kept.update_id, term))
         self._kept = None
         self._receipt = None
-
-
-def short(digest: Digest) -> str:
-    """Return a digest's first hex digits, for people."""
-    return digest.removeprefix("sha256:")[:12]

@@ -10,8 +10,18 @@ class Retry:
         """Wait ``first_s`` seconds after the first try, then twice as long each time, at most ``most_s``."""
         self._first_s = first_s
         self._most_s = most_s
-        self.tries = 0
-        self.at = Monotonic(float("-inf"))
+        self._target: object = None
+        self.reset()
+
+    def takes(self, target: object, now: Monotonic) -> bool:
+        """Tell whether to try now for ``target``, and count that; for another one than before it starts anew."""
+        if target != self._target:
+            self._target = target
+            self.reset()
+        if not self.due(now):
+            return False
+        self.schedule(now)
+        return True
 
     def due(self, now: Monotonic) -> bool:
         """Tell whether it is time for a try."""

@@ -45,15 +45,21 @@ class TrainingUnderWay:
         """The training under way is finished, failed or stopped."""
         self.what = None
 
-    def ending(self, opening: Opening | None, committed: Round) -> StopTraining | PauseTraining | None:
+    def ending(
+        self, opening: Opening | None, committed: Round, *, excluded: bool
+    ) -> StopTraining | PauseTraining | None:
         """Return the order to end the training under way, once, if it can't count any more or the hours are over.
 
-        It can't count once its round is committed, or another one is open.
+        It can't count once its round is committed, or another one is open, or this node takes part in none.
         """
         if self.what is None:
             return None
         order: StopTraining | PauseTraining | None = None
-        if self.what[0] <= committed or (opening is not None and self.what != (opening.round, opening.base)):
+        if (
+            excluded
+            or self.what[0] <= committed
+            or (opening is not None and self.what != (opening.round, opening.base))
+        ):
             order = StopTraining()
         elif self.closed is not None:
             order = PauseTraining()

@@ -1,18 +1,16 @@
 """The checkpoint of the training under way: at most one, durable, so that a restart loses some minutes at most."""
 
-import hashlib
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
-from appliance.storage.files import open_folder, read_if_there, remove_durably, write_atomically
-from appliance.storage.models import Absent
+from appliance.storage.checked import Absent, read_checked, write_checked
+from appliance.storage.files import open_folder, remove_durably
 from appliance.words.ids import Digest, Round
 
 _MAGIC = b"p2pfl-node checkpoint 1\n"
-_DIGEST_BYTES = hashlib.sha256().digest_size
 _LENGTH_BYTES = 4
 
 Count = Annotated[int, Meta(ge=0, lt=2**62)]
@@ -44,6 +42,9 @@ class CheckpointHeader(Struct, frozen=True, forbid_unknown_fields=True):
     batches: Count
 
 
+_header_decoder = msgspec.msgpack.Decoder(CheckpointHeader)
+
+
 class Checkpoint(Struct, frozen=True):
     """A header, and the safetensors bytes that belong to it."""
 
@@ -54,8 +55,7 @@ class Checkpoint(Struct, frozen=True):
 class CheckpointStore:
     """A file in a folder of its own, which is made if it is not there. Raises StateError.
 
-    The file: a line that names the format; the SHA-256 of the rest; the header's length, 4 bytes little-endian, and the
-    header as msgpack; the tensors.
+    The file (``checked``): the header's length, 4 bytes little-endian, and the header as msgpack; the tensors.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -66,26 +66,17 @@ class CheckpointStore:
         """Make a checkpoint durable in place of the one before it; its tensors are not copied."""
         header = msgspec.msgpack.encode(checkpoint.header)
         start = len(header).to_bytes(_LENGTH_BYTES, "little") + header
-        digest = hashlib.sha256(start)
-        digest.update(checkpoint.tensors)
-        write_atomically(self._path, (_MAGIC, digest.digest(), start, checkpoint.tensors))
+        write_checked(self._path, _MAGIC, start, checkpoint.tensors)
 
     def get(self) -> Checkpoint | Absent:
         """Return the checkpoint; a damaged file is removed, and the training begins anew."""
-        content = read_if_there(self._path)
-        if content is None:
-            return Absent("there is no checkpoint")
-        start = len(_MAGIC) + _DIGEST_BYTES
-        rest = memoryview(content)[start:]
-        if content[:start] == _MAGIC + hashlib.sha256(rest).digest():
-            end = _LENGTH_BYTES + int.from_bytes(rest[:_LENGTH_BYTES], "little")
-            try:
-                return Checkpoint(msgspec.msgpack.decode(rest[_LENGTH_BYTES:end], type=CheckpointHeader), rest[end:])
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                pass  # whole, but of another shape: written by another version of this program
-        self.drop()
-        return Absent(f"{self._path} was damaged or of another version, and was removed", damaged=True)
+        return read_checked(self._path, _MAGIC, _decode) or Absent("there is no checkpoint")
 
     def drop(self) -> None:
         """Forget the checkpoint, durably; none is fine."""
         remove_durably(self._path)
+
+
+def _decode(content: memoryview) -> Checkpoint:
+    end = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")
+    return Checkpoint(_header_decoder.decode(content[_LENGTH_BYTES:end]), content[end:])

@@ -1,15 +1,14 @@
 """What a node holds: models by digest (invariant 3), the one update that it keeps (invariant 5), and its residual."""
 
-import hashlib
 import re
 import threading
 from collections.abc import Collection
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 
+from appliance.storage.checked import Absent, read_checked, write_checked
 from appliance.storage.files import (
     fsync_folder,
     open_folder,
@@ -24,20 +23,6 @@ from appliance.words.models import Metrics, SampleCount
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _SUFFIX = ".safetensors"
-
-T = TypeVar("T", bound=Struct)
-
-
-class Absent(Struct, frozen=True):
-    """Why there is nothing to return.
-
-    Attributes:
-        reason: one sentence for the log.
-        damaged: whether something was there, failed its check, and was removed; worth a warning.
-    """
-
-    reason: str
-    damaged: bool = False
 
 
 class ModelStore:
@@ -124,6 +109,9 @@ class KeptUpdate(Struct, frozen=True, forbid_unknown_fields=True):
     weights: bytes
 
 
+_update_decoder = msgspec.msgpack.Decoder(KeptUpdate)
+
+
 class UpdateStore:
     """At most one kept update, durable, in a folder of its own, which is made if it is not there.
 
@@ -138,11 +126,11 @@ class UpdateStore:
 
     def put(self, update: KeptUpdate) -> None:
         """Make the update durable in place of the one before it."""
-        _write_record(self._path, self._MAGIC, update)
+        write_checked(self._path, self._MAGIC, msgspec.msgpack.encode(update))
 
     def get(self) -> KeptUpdate | Absent:
         """Return the kept update; a damaged file is removed, and the update must be trained again."""
-        return _read_record(self._path, self._MAGIC, KeptUpdate) or Absent("no update is kept")
+        return read_checked(self._path, self._MAGIC, _update_decoder.decode) or Absent("no update is kept")
 
     def drop(self) -> None:
         """Forget the kept update, durably; none is fine."""
@@ -163,6 +151,9 @@ class Residual(Struct, frozen=True, forbid_unknown_fields=True):
     weights: bytes
 
 
+_residual_decoder = msgspec.msgpack.Decoder(Residual)
+
+
 class ResidualStore:
     """The residual of the last update that counted, and beside it that of an update which may yet count. Durable.
 
@@ -177,11 +168,11 @@ class ResidualStore:
 
     def get(self) -> Residual | Absent:
         """Return the residual of the last update that counted; a damaged file is removed, and there is none then."""
-        return _read_record(self._path, self._MAGIC, Residual) or Absent("no residual is kept")
+        return read_checked(self._path, self._MAGIC, _residual_decoder.decode) or Absent("no residual is kept")
 
     def put_next(self, residual: Residual) -> None:
         """Make durable what ``settle`` may put in the other's place; the former of these is given up."""
-        _write_record(self._next, self._MAGIC, residual)
+        write_checked(self._next, self._MAGIC, msgspec.msgpack.encode(residual))
 
     def settle(self, update_id: bytes, term: Term | None) -> Absent | None:
         """An update's round is committed, by the leader of ``term``: take its residual if that leader had accepted it.
@@ -189,7 +180,7 @@ class ResidualStore:
         Else what is beside is given up: the update did not count, or nobody can tell. Doing it twice changes nothing.
         Returns why there was nothing to take, if that was damaged.
         """
-        found = _read_record(self._next, self._MAGIC, Residual)
+        found = read_checked(self._next, self._MAGIC, _residual_decoder.decode)
         if found is None or isinstance(found, Absent):
             return found
         if (found.update_id, found.term) == (update_id, term):
@@ -201,24 +192,3 @@ class ResidualStore:
     def drop(self) -> None:
         """Forget the residual, durably; none is fine."""
         remove_durably(self._path)
-
-
-def _write_record(path: Path, magic: bytes, record: Struct) -> None:
-    content = msgspec.msgpack.encode(record)
-    write_atomically(path, b"".join((magic, hashlib.sha256(content).digest(), content)))
-
-
-def _read_record(path: Path, magic: bytes, kind: type[T]) -> T | Absent | None:
-    """Return what ``_write_record`` wrote, None if there is none; a damaged file is removed."""
-    content = read_if_there(path)
-    if content is None:
-        return None
-    start = len(magic) + hashlib.sha256().digest_size
-    record = memoryview(content)[start:]
-    if content[:start] == magic + hashlib.sha256(record).digest():
-        try:
-            return msgspec.msgpack.decode(record, type=kind)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            pass  # whole, but of another shape: written by another version of this program
-    remove_durably(path)
-    return Absent(f"{path} was damaged or of another version, and was removed", damaged=True)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from appliance.aggregation.tensors import parse, serialise
 from appliance.training.adam import Adam
 from appliance.training.task import Task
-from appliance.words.ids import Digest
+from appliance.words.ids import Digest, digest_of
 from appliance.words.models import ModelLayout, TensorLayout
 from appliance.words.settings import Training
 
@@ -40,10 +40,18 @@ Checkpoint = Callable[[Callable[[], TrainingState]], None]
 """Is called after each mini-batch, in training's thread, with what captures the state as long as the call lasts."""
 
 
-def origin(settings: Training, task: Task, fingerprint: str) -> Digest:
-    """Return what names all that a training's result depends on, beside its round and its base model."""
+def origin(settings: Training, samples: Digest) -> Digest:
+    """Return what names all that a training's result depends on, beside its round and its base model.
+
+    ``samples``: what ``samples_digest`` returned.
+    """
     how = msgspec.structs.replace(settings, checkpoint_s=0.0, hours=(), judged_samples=1, initial=None)
-    content = hashlib.sha256(msgspec.json.encode((how, fingerprint, task.shard)))
+    return digest_of(msgspec.json.encode((how, samples)))
+
+
+def samples_digest(task: Task, fingerprint: str) -> Digest:
+    """Return what names a task, and all that this node learns from."""
+    content = hashlib.sha256(msgspec.json.encode((fingerprint, task.shard)))
     for tensor in (task.training.features, task.training.targets):
         content.update(np.ascontiguousarray(tensor.numpy()).data)
     return f"sha256:{content.hexdigest()}"

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import torch
 from torch.export import Dim
 
-from appliance.training.network import empty_network, network_of
-from appliance.training.task import Task, layout_of
+from appliance.training.network import layout_of, network_of
+from appliance.training.task import Task
 from appliance.words.errors import OperatorError
 
 _CHECKED_WITH = (1, 2, 7)
@@ -30,7 +30,7 @@ def program_of(task: Task, model: bytes, notes: Mapping[str, str]) -> bytes:
         RemoteError: the model is not of the network's layout.
         OperatorError: the program says something else than the network, or the network can't be exported.
     """
-    network = network_of(task, model, layout_of(task, empty_network(task))).eval()
+    network = network_of(task, model, layout_of(task)).train(mode=False)
     features = task.held_out.features
     # Repeated: one example of one sample would be taken for a batch that is always one.
     example = task.inputs(features[[0, 0, 0]])

@@ -8,8 +8,7 @@ import msgspec
 from torch import Tensor, nn
 from torch.nn import functional
 
-from appliance.words.errors import OperatorError
-from appliance.words.models import ModelLayout, TensorLayout
+from appliance.words.models import ModelLayout
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +70,6 @@ class Task(ABC):
     def right(self, outputs: Tensor, targets: Tensor) -> int:
         """Return how many of a batch's answers are right: what accuracy counts."""
         return int((outputs.argmax(1) == targets).sum())
-
-
-def layout_of(task: Task, network: nn.Module) -> ModelLayout:
-    """Return the tensors of the network, sorted by name.
-
-    Raises:
-        OperatorError: one of them is not float32, and can't be averaged.
-    """
-    tensors = sorted(network.state_dict().items())
-    for name, tensor in tensors:
-        if str(tensor.dtype) != "torch.float32":
-            raise OperatorError(
-                f"the task {task.name}: its network's {name} is {tensor.dtype}, and only float32 can be averaged; "
-                "GroupNorm or LayerNorm in place of BatchNorm, for one, keep nothing else"
-            )
-    return tuple(TensorLayout(name, "F32", tuple(tensor.shape)) for name, tensor in tensors)
 
 
 def fingerprint(task: Task, layout: ModelLayout) -> str:

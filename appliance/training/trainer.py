@@ -17,11 +17,11 @@ from appliance.aggregation.state import parse_model, serialise_model
 from appliance.aggregation.tensors import serialise
 from appliance.aggregation.validation import is_finite
 from appliance.training.adam import Adam
-from appliance.training.checkpoint import Checkpoint, TrainingState, capture, origin, restore
+from appliance.training.checkpoint import Checkpoint, TrainingState, capture, origin, restore, samples_digest
 from appliance.training.device import device_of
-from appliance.training.network import empty_network, network_of
+from appliance.training.network import layout_of, network_of
 from appliance.training.proximal import Proximal
-from appliance.training.task import Task, fingerprint, layout_of
+from appliance.training.task import Task, fingerprint
 from appliance.words.errors import OperatorError, RemoteError
 from appliance.words.ids import Digest
 from appliance.words.models import Metrics, SampleCount
@@ -66,7 +66,7 @@ class Trainer:
         self._device = device_of(settings)
         self._task = task
         self.samples = len(task.training)
-        self.layout = layout_of(task, empty_network(task))
+        self.layout = layout_of(task)
         self.fingerprint = fingerprint(task, self.layout)
         torch.set_num_threads(settings.threads)
 
@@ -82,7 +82,12 @@ class Trainer:
     @property
     def origin(self) -> Digest:
         """What names all that a training's result depends on, beside its round and its base model."""
-        return origin(self._settings, self._task, self.fingerprint)
+        return origin(self._settings, self._learned_from)
+
+    @functools.cached_property
+    def _learned_from(self) -> Digest:
+        """Hashed once: the samples may be many, and never change."""
+        return samples_digest(self._task, self.fingerprint)
 
     def initial_model(self) -> bytes:
         """Return the safetensors bytes that begin a lineage: of the file that the settings name, or of a fresh network,
@@ -189,7 +194,7 @@ class Trainer:
         task = self._task
         count = min(limit or len(task.held_out), len(task.held_out))
         right, loss = 0, 0.0
-        network.eval()
+        network.train(mode=False)
         with torch.inference_mode():
             for start in range(0, count, _JUDGED_AT_ONCE):
                 part = slice(start, min(start + _JUDGED_AT_ONCE, count))

@@ -25,3 +25,8 @@ Monotonic = NewType("Monotonic", float)
 def digest_of(content: bytes | bytearray | memoryview) -> Digest:
     """Return the digest of a model's bytes."""
     return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+def short(digest: Digest) -> str:
+    """Return a digest's first hex digits, for people."""
+    return digest.removeprefix("sha256:")[:12]

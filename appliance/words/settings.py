@@ -111,13 +111,12 @@ class Aggregation(Section, frozen=True):
     momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.9
     second_momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.99
     tau: Annotated[float, Meta(ge=1e-9, le=1)] = 1e-3
+    most_drop: Annotated[float, Meta(ge=0, le=1)] = 0.1
 
     @property
     def bears(self) -> int:
         """How many hostile updates of a round the strategy bears."""
         return 0 if self.strategy in ("mean", *SERVER_OPTIMIZERS) else self.attackers
-
-    most_drop: Annotated[float, Meta(ge=0, le=1)] = 0.1
 
     @property
     def least_updates(self) -> int:

@@ -46,9 +46,8 @@ SECRECY = (
     Mutation(
         "an update leaves when it is finished",
         PARTICIPANT,
-        "        if not opening.deliver:\n            self._say_finished(target, opening, now)\n"
-        "            return Step.FINISHED\n",
-        "",
+        "        if not opening.deliver:\n",
+        "        if False:\n",
         "the leader sees by the time who is fast",
     ),
     Mutation(

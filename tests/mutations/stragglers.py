@@ -4,7 +4,7 @@ from tests.mutations.mutation import Mutation
 
 CHECKPOINTS = "appliance/node/checkpoints.py"
 WORK = "appliance/node/participant_work.py"
-STORE = "appliance/storage/checkpoints.py"
+CHECKED = "appliance/storage/checked.py"
 STATE = "appliance/training/checkpoint.py"
 TRAINER = "appliance/training/trainer.py"
 UNDER_WAY = "appliance/rounds/training.py"
@@ -42,9 +42,9 @@ STRAGGLERS = (
     ),
     Mutation(
         "the checkpoint is believed unchecked",
-        STORE,
-        "if content[:start] == _MAGIC + hashlib.sha256(rest).digest():",
-        "if content[: len(_MAGIC)] == _MAGIC:",
+        CHECKED,
+        "if content[:start] == magic + hashlib.sha256(rest).digest():",
+        "if content[: len(magic)] == magic:",
         "damage goes into an update",
     ),
     Mutation(

@@ -17,10 +17,9 @@ import pytest
 from appliance.datagrams.driver import ConsensusDriver
 from appliance.node import wiring
 from appliance.node.cluster import create_cluster
-from appliance.rounds.participant import short
-from appliance.words.errors import OperatorError
-from appliance.words.models import GlobalModel
+from appliance.words.ids import short
 from tests.process.cluster import NodeProcess, plan
+from tests.process.waiting import until
 
 COMPACT_AFTER = 6
 WITHIN_S = 90.0
@@ -39,24 +38,23 @@ async def running(nodes: list[NodeProcess]) -> AsyncIterator[None]:
         await asyncio.gather(*tasks)
 
 
-async def lineage(of: NodeProcess) -> list[GlobalModel]:
-    with contextlib.suppress(OperatorError):
-        return await asyncio.to_thread(of.lineage)
-    return []
-
-
 async def reaches(round_: int, nodes: list[NodeProcess]) -> None:
-    """Wait until all of these know a model of this round."""
-    async with asyncio.timeout(WITHIN_S):
-        while not all([(models := await lineage(each)) and models[-1].round >= round_ for each in nodes]):  # noqa: ASYNC110
-            await asyncio.sleep(0.1)  # their API tells nobody when it changes
+    """Wait until all of these know a model of this round; beside the loop that they run on."""
+
+    def reached() -> bool:
+        return all((models := node.lineage()) and models[-1].round >= round_ for node in nodes)
+
+    await asyncio.to_thread(until, reached, f"round {round_}", within_s=WITHIN_S)
 
 
 async def trains(node: NodeProcess) -> None:
     """Wait until the node has finished an update."""
-    async with asyncio.timeout(WITHIN_S):
-        while (status := await asyncio.to_thread(node.status)) is None or status.update is None:  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
+
+    def trained() -> bool:
+        status = node.status()
+        return status is not None and status.update is not None
+
+    await asyncio.to_thread(until, trained, "a finished update", within_s=WITHIN_S)
 
 
 async def test_a_snapshot_travels_over_the_mesh(
@@ -69,13 +67,13 @@ async def test_a_snapshot_travels_over_the_mesh(
     async with running([first, second]):
         async with running([away]):
             await reaches(1, [first, second, away])
-        before = (await lineage(first))[-1].round
+        before = (await asyncio.to_thread(first.lineage))[-1].round
         await reaches(before + 3 * COMPACT_AFTER, [first, second])
         caplog.clear()
         async with running([away]):
             await reaches(before + 3 * COMPACT_AFTER, [away])
             await trains(away)
-            known, whole = await lineage(away), await lineage(first)
+            known, whole = await asyncio.to_thread(away.lineage), await asyncio.to_thread(first.lineage)
     assert "for a snapshot of consensus: this node is far behind" in caplog.text
     assert "a snapshot brings the lineage to round" in caplog.text
     assert [model.digest for model in known] == [model.digest for model in whole[: len(known)]]

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 import msgspec
 import pytest
 
+from appliance.storage.checked import Absent
 from appliance.storage.checkpoints import CheckpointStore
-from appliance.storage.models import Absent
 from appliance.words.settings import Rounds
 from tests.process.cluster import NodeProcess, cli, plan
 from tests.process.conftest import MakeCluster

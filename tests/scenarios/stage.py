@@ -15,9 +15,9 @@ import msgspec
 from appliance.rounds import actions as do
 from appliance.rounds.aggregator import Aggregator
 from appliance.rounds.collected import Judged, OpenedUpdate
-from appliance.rounds.participant import FinishedUpdate, Participant, short
+from appliance.rounds.participant import FinishedUpdate, Participant
 from appliance.rounds.training import Closed
-from appliance.words.ids import Digest, Monotonic, NodeName, digest_of
+from appliance.words.ids import Digest, Monotonic, NodeName, digest_of, short
 from appliance.words.messages import Announcement, Candidate, Finished, Opening, Participation, Stored, TokenWanted
 from appliance.words.models import Encoding, GlobalModel, Metrics
 from appliance.words.settings import Rounds

@@ -42,7 +42,12 @@ class Played(NamedTuple):
 
 
 class Control:
-    """Runs the playbooks on an inventory of all guests; ``hosts`` has what only one of them is told."""
+    """Runs the playbooks on an inventory of all guests.
+
+    Attributes:
+        hosts: what only one of them is told.
+        variables, settings: what all are told, and of that the tables of node.toml.
+    """
 
     def __init__(self, guests: Sequence[Guest], folder: Path) -> None:
         self._folder = folder
@@ -64,9 +69,13 @@ class Control:
             "p2pfl_node_repository_key": str(CACHE / "repository/RPM-GPG-KEY-p2pfl-node"),
             "p2pfl_node_version": VERSIONS[0],
             "p2pfl_node_control_command": str(Path(sys.executable).with_name("p2pfl-node")),
-            "p2pfl_node_settings": {"rounds": {"interval_s": 1.0, "deadline_s": 30.0}, "delivery": {"window_s": 0.5}},
             # A guest has the clock of the machine that hosts it, which need not be synchronised.
             "p2pfl_node_require_time_sync": False,
+        }
+
+        self.settings: dict[str, dict[str, float]] = {
+            "rounds": {"interval_s": 1.0, "deadline_s": 30.0},
+            "delivery": {"window_s": 0.5},
         }
 
     @property
@@ -77,7 +86,8 @@ class Control:
     def play(self, playbook: str, **variables: str) -> Played:
         """Run a playbook; fails with its output if it fails on any machine."""
         inventory = self._folder / "hosts.yml"
-        inventory.write_text(json.dumps({"p2pfl_node": {"hosts": self.hosts, "vars": self.variables}}))
+        variables_of_all = {**self.variables, "p2pfl_node_settings": self.settings}
+        inventory.write_text(json.dumps({"p2pfl_node": {"hosts": self.hosts, "vars": variables_of_all}}))
         extra = [part for name, value in variables.items() for part in ("-e", f"{name}={value}")]
         begin = time.monotonic()
         done = subprocess.run(

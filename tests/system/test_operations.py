@@ -8,7 +8,7 @@ from tests.system.repository import URL, VERSIONS
 
 def test_a_changed_setting_restarts_one_after_another(control: Control, cluster: Cluster) -> None:
     before = cluster.lineage(cluster.guests[0])
-    control.variables["p2pfl_node_settings"]["consensus"] = {"period_s": 43200.0}  # type: ignore[index]
+    control.settings["consensus"] = {"period_s": 43200.0}
     done = control.play("site.yml")
     assert done.changed == 2 * len(cluster.guests), "each: the file, and a restart"
     cluster.check_kept(before)

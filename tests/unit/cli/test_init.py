@@ -184,3 +184,16 @@ def test_an_authority_whose_key_others_can_read_issues_nothing(tmp_path: Path) -
 def test_a_name_that_is_none_leaves_no_key(tmp_path: Path) -> None:
     assert _pki("csr", "10.0.0.1", tmp_path / "new").exit_code == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_renewal_takes_the_place_of_the_request_that_was_answered_and_of_no_other_renewal(tmp_path: Path) -> None:
+    create_cluster(tmp_path / "c", ClusterPlan(nodes=1))
+    file, tls = tmp_path / "c/node0/node.toml", tmp_path / "c/node0/tls"
+    (tls / "node.csr").write_text("answered long ago")
+    assert _pki("renew", "--config", file).exit_code == 0
+    fresh = (tls / "node.csr").read_bytes()
+    assert fresh.startswith(b"-----BEGIN CERTIFICATE REQUEST")
+    again = _pki("renew", "--config", file)
+    assert again.exit_code == 1
+    assert "node.key.new: exists already" in again.stderr
+    assert (tls / "node.csr").read_bytes() == fresh

@@ -18,8 +18,7 @@ from appliance.node.cluster import ClusterPlan, create_cluster
 from appliance.operator_api.views import ListedModel
 from appliance.training import datasets
 from appliance.training.images import AnnTask
-from appliance.training.network import empty_network, network_of
-from appliance.training.task import layout_of
+from appliance.training.network import layout_of, network_of
 from appliance.training.trainer import Trainer
 from appliance.words.ids import Version, digest_of
 from appliance.words.models import GlobalModel
@@ -38,7 +37,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
 def network(weights: bytes) -> nn.Module:
     """Return the paper's network with these weights."""
     task = AnnTask(datasets.load(Data(shards=20), Path("unused")))
-    return network_of(task, weights, layout_of(task, empty_network(task)))
+    return network_of(task, weights, layout_of(task))
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from appliance.node.checkpoints import Checkpoints
 from appliance.node.encoder import Encoder
 from appliance.node.outlets import ignore
 from appliance.node.participant_work import ParticipantWork
+from appliance.storage.checked import Absent
 from appliance.storage.checkpoints import Checkpoint, CheckpointStore
-from appliance.storage.models import Absent, KeptUpdate, ModelStore, ResidualStore, UpdateStore
+from appliance.storage.models import KeptUpdate, ModelStore, ResidualStore, UpdateStore
 from appliance.tokens.wallet import Wallet
 from appliance.training import datasets
 from appliance.training.images import AnnTask

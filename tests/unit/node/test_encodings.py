@@ -12,8 +12,9 @@ from appliance.envelopes.pool import KeyPool
 from appliance.node.participant_work import OpenedReceipt
 from appliance.rounds.collected import OpenedUpdate
 from appliance.rounds.participant import FinishedUpdate
-from appliance.storage import models
-from appliance.storage.models import Absent, KeptUpdate, Residual
+from appliance.storage import checked, files, models
+from appliance.storage.checked import Absent
+from appliance.storage.models import KeptUpdate, Residual
 from appliance.words.errors import ApplianceError, StateError
 from appliance.words.models import Encoding, TensorLayout
 from appliance.words.settings import Aggregation
@@ -153,8 +154,8 @@ def test_a_crash_at_any_write_leaves_the_residual_before_or_after_the_round(
         int8.participant.forget(update.update_id, 1)
 
     with monkeypatch.context() as patched:
-        for name in ("write_atomically", "replace_durably", "remove_durably"):
-            patched.setattr(models, name, dying(getattr(models, name)))
+        for module, name in ((checked, "write_atomically"), (models, "replace_durably"), (models, "remove_durably")):
+            patched.setattr(module, name, dying(getattr(files, name)))
         with pytest.raises(KeyboardInterrupt):
             live_on()
     int8.participant = int8.restarted()
@@ -205,7 +206,7 @@ def test_a_disk_that_takes_no_residual_costs_no_update(
 
     update = step(int8)
     with monkeypatch.context() as patched:
-        patched.setattr(models, "write_atomically", full)
+        patched.setattr(checked, "write_atomically", full)
         sent(int8, update)
     assert "what the update lost by its encoding can't be kept: can't write: the disk is full" in caplog.text
     int8.participant.forget(update.update_id, 1)

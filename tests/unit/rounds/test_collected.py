@@ -32,5 +32,5 @@ def test_whatever_samples_updates_claim_the_committed_entry_can_be_read() -> Non
     collected = Collected(round=1, opened_at=Monotonic(0.0), deadline=Monotonic(10.0))
     collected.accepted = {number.to_bytes(16): MOST_SAMPLES for number in range(100_000)}
     digest = digest_of(b"m1")
-    model = collected.as_global_model(1, None, digest, Metrics(0.5, 1.0, 10), Monotonic(5.0))
+    model = collected.as_global_model(1, None, digest, Metrics(0.5, 1.0, 10), Monotonic(5.0), task="")
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(model), type=GlobalModel) == model

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from appliance.storage.checked import Absent
 from appliance.storage.checkpoints import Checkpoint, CheckpointHeader, CheckpointStore, TrainingId
-from appliance.storage.models import Absent
 from appliance.words.ids import digest_of
 
 HEADER = CheckpointHeader(TrainingId(7, digest_of(b"base"), digest_of(b"origin")), 2, 31)

@@ -6,7 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from appliance.storage.models import Absent, KeptUpdate, ModelStore, Residual, ResidualStore, UpdateStore
+from appliance.storage.checked import Absent
+from appliance.storage.models import KeptUpdate, ModelStore, Residual, ResidualStore, UpdateStore
 from appliance.words.errors import StateError
 from appliance.words.ids import digest_of
 from appliance.words.models import Metrics
