@@ -14,6 +14,9 @@ def test_a_changed_setting_restarts_one_after_another(control: Control, cluster:
     done = control.play("site.yml")
     assert done.changed == 2 * len(cluster.guests), "each: the file, and a restart"
     cluster.check_kept(before)
+    starts = [show(guest, "ExecMainStartTimestampMonotonic") for guest in cluster.guests]
+    assert control.play("site.yml").changed == 0
+    assert [show(guest, "ExecMainStartTimestampMonotonic") for guest in cluster.guests] == starts
     say(f"site.yml with another consensus.period_s: {done.seconds:.1f} s; all {len(before)} models are there")
 
 
