@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 from appliance.local.processes import Cluster, NodeProcess
 from appliance.local.timeline import Timeline
-from appliance.local.watch import elections, until
+from appliance.local.watch import all_have, elections, until
 from appliance.operator_api.client import NodeApi
 from appliance.operator_api.views import Status, UpdateView
 from appliance.words.errors import OperatorError
@@ -63,7 +63,7 @@ class Story:
         self._recover(victim)
         self._restart(victim)
         self._resign()
-        self._until(f"{self._rounds} rounds", ACT_WITHIN_S, self._finished)
+        self._until(f"{self._rounds} rounds on every node", ACT_WITHIN_S, self.is_over)
         self._check_lineages()
         self._stop()
 
@@ -132,8 +132,9 @@ class Story:
         after = self._until("another leader", ACT_WITHIN_S, successor)
         self._display.say(f"{after} leads now")
 
-    def _finished(self) -> bool:
-        return self._version >= self._rounds and self.table_round() is not None
+    def is_over(self) -> bool:
+        """Return whether every node, as last seen, has all rounds, and one of them is complete."""
+        return all_have(self._rounds, self._states.values()) and self.table_round() is not None
 
     def table_round(self) -> Round | None:
         """Return the newest committed round of which every node's own update was seen: Table I is about it."""
@@ -171,14 +172,16 @@ class Story:
         """Poll all nodes until the condition holds; return what it found."""
 
         def polled() -> T | None:
-            self._poll()
+            self.poll()
             return condition()
 
         return until(polled, what, seconds, POLL_S)
 
-    def _poll(self) -> None:
+    def poll(self) -> None:
+        """Look at all nodes once; show them, and what is new."""
         nodes = self._cluster.nodes
-        self._states = dict(zip((node.name for node in nodes), self._pool.map(NodeProcess.status, nodes), strict=True))
+        seen = self._pool.map(lambda node: node.status(), nodes)
+        self._states = dict(zip((node.name for node in nodes), seen, strict=True))
         for name, state in self._states.items():
             if state is not None and state.update is not None:
                 self.updates[state.update.round][name] = state.update

@@ -37,6 +37,11 @@ def statuses(nodes: Iterable[NodeProcess]) -> list[Status]:
     return [status for status in (node.status() for node in nodes) if status is not None]
 
 
+def all_have(version: Version, seen: Iterable[Status | None]) -> bool:
+    """Return whether every node answered and has this version of the model: one hears of a commit after another."""
+    return all(status is not None and status.model is not None and status.model.version >= version for status in seen)
+
+
 def elections(node: NodeProcess) -> list[Election]:
     """Return the state changes that a node saw. Raises OperatorError if it does not answer."""
     return msgspec.json.decode(NodeApi(node.config.operator).get("/v1/elections"), type=list[Election])
@@ -49,7 +54,7 @@ def leader_of_all(cluster: Cluster, version: Version | None = None) -> NodeProce
     leader = leaders.pop() if len(leaders) == 1 else None
     complete = len(seen) == len(cluster.nodes) and all("down" not in status.peers.values() for status in seen)
     if version is not None:
-        complete = complete and all(status.model is not None and status.model.version >= version for status in seen)
+        complete = complete and all_have(version, seen)
     return cluster[leader] if leader is not None and complete else None
 
 

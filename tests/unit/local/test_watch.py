@@ -8,7 +8,7 @@ import pytest
 
 from appliance.local import watch
 from appliance.local.processes import Cluster
-from appliance.local.watch import Safety, leader_of_all, until
+from appliance.local.watch import Safety, all_have, leader_of_all, until
 from appliance.node.elections import Election
 from appliance.operator_api.views import ModelView, Status
 from appliance.words.errors import OperatorError
@@ -72,6 +72,13 @@ def test_a_leader_is_one_whom_all_follow_with_every_peer_up() -> None:
     for behind in (Node("node0", version=2), Node("node0", version=None)):
         assert leader_of_all(cluster(behind), version=3) is None
         assert leader_of_all(cluster(behind)) is not None
+
+
+def test_a_version_is_known_by_all_only_when_the_last_has_heard_of_it() -> None:
+    ahead = Node("node0", version=4).status()
+    assert all_have(3, [ahead, Node("node1", version=3).status()])
+    for behind in (Node("node1", version=2), Node("node1", version=None), Node("node1", answers=False)):
+        assert not all_have(3, [ahead, behind.status()])
 
 
 @pytest.fixture
