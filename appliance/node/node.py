@@ -256,9 +256,9 @@ class Node:
             while not stopped.done() and not consensus.done():
                 self._tick(notifier)
                 await asyncio.wait((stopped, consensus), timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
-            notifier.stopping()
             if consensus.done():
-                consensus.result()
+                consensus.result()  # raises; and systemd, once told of a stop, would end what only waits for space
+            notifier.stopping()
             await self._hand_over()
         finally:
             stopped.cancel()

@@ -7,6 +7,7 @@ import pytest
 
 from appliance.node.cluster import ClusterPlan
 from tests.process.cluster import Cluster
+from tests.process.systemd import Systemd
 
 MakeCluster = Callable[[ClusterPlan], Cluster]
 
@@ -40,3 +41,10 @@ def pytest_runtest_makereport(
         for cluster in item.stash.get(_CLUSTERS, []):
             report.sections.extend(cluster.logs())
     return report
+
+
+@pytest.fixture
+def systemd(tmp_path: Path) -> Iterator[Systemd]:
+    listener = Systemd(tmp_path / "notify")
+    yield listener
+    listener.close()

@@ -2,48 +2,17 @@
 
 import os
 import signal
-import socket
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from appliance.words.settings import Consensus, Rounds
 from tests.process.cluster import NodeProcess, plan
 from tests.process.conftest import MakeCluster
+from tests.process.systemd import Systemd
 from tests.process.waiting import pass_time, until
 
 WATCHDOG_S = 1.5
 _STEADY = Consensus(heartbeat_interval_s=0.1, election_timeout_s=4.0)
 """No leader changes while one is watched, however busy the machine is."""
-
-
-class Systemd:
-    """The other end of NOTIFY_SOCKET."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.heard: list[str] = []
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self._socket.bind(str(path))
-
-    def listen(self) -> list[str]:
-        """Return all that was said so far."""
-        while True:
-            try:
-                self.heard.extend(self._socket.recv(4096).decode().splitlines())
-            except BlockingIOError:
-                return self.heard
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-@pytest.fixture
-def systemd(tmp_path: Path) -> Iterator[Systemd]:
-    listener = Systemd(tmp_path / "notify")
-    yield listener
-    listener.close()
 
 
 def test_systemd_is_notified(make_cluster: MakeCluster, systemd: Systemd) -> None:

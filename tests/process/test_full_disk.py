@@ -9,6 +9,7 @@ import pytest
 
 from tests.process.cluster import NodeProcess, cli, plan
 from tests.process.conftest import MakeCluster
+from tests.process.systemd import Systemd
 from tests.process.waiting import until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="to mount a small file system takes root")
@@ -45,7 +46,7 @@ def _faults(node: NodeProcess) -> list[str]:
     return [] if status is None else status.faults
 
 
-def test_a_node_waits_for_space_and_goes_on(small_disk: Path, make_cluster: MakeCluster) -> None:
+def test_a_node_waits_for_space_and_goes_on(small_disk: Path, make_cluster: MakeCluster, systemd: Systemd) -> None:
     cluster = make_cluster(plan(1))
     node = cluster["node0"]
     node.change(state=small_disk / "state")
@@ -56,7 +57,7 @@ def test_a_node_waits_for_space_and_goes_on(small_disk: Path, make_cluster: Make
     until(lambda: any("the disk is full" in fault for fault in _faults(node)), "the fault in its status")
     # To be started again, it must write: a term, a vote. It can't, and waits.
     node.kill()
-    node.start()
+    node.start({"NOTIFY_SOCKET": str(systemd.path)})
     until(lambda: "this node waits for space" in node.log(), "the node says that its disk is full", within_s=60)
     asked = subprocess.run(cli("status", "--config", node.file), capture_output=True, text=True, check=False)
     assert asked.returncode == 1
@@ -66,5 +67,6 @@ def test_a_node_waits_for_space_and_goes_on(small_disk: Path, make_cluster: Make
     until(lambda: "there is space on the disk again" in node.log(), "the node goes on", within_s=60)
     cluster.wait_version(4)
     assert not _faults(node), "mended"
+    assert "STOPPING=1" not in systemd.listen(), "systemd would end the node some seconds after that"
     assert node.stop() == 0
     assert "Traceback" not in node.log()

@@ -1,6 +1,7 @@
 """The appliance on the guests, asked how it is from outside."""
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,6 +41,15 @@ class Cluster:
         seen = {(state["leader"], state["term"]) if state else (None, 0) for state in states}
         (name, term), *others = seen
         return (self[name], term) if name is not None and not others else None
+
+    def leaders(self) -> dict[int, set[str]]:
+        """Return who led each term, as far as the nodes remember, which is since their last start."""
+        led: dict[int, set[str]] = defaultdict(set)
+        for guest in self.guests:
+            for election in json.loads(guest.run("curl -sS http://127.0.0.1:7002/v1/elections")):
+                if election["to"] == "leader":
+                    led[election["term"]].add(election["node"])
+        return led
 
     def wait_leader(self, among: Sequence[Guest] | None = None, within_s: float = 60.0) -> tuple[Guest, int]:
         """Wait for one leader."""

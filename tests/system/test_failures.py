@@ -62,11 +62,13 @@ def test_a_full_disk(lab: Lab, cluster: Cluster) -> None:
     begin = cluster.version(cluster.others(guest)[0])
     cluster.wait_version(begin + 2, cluster.others(guest))
     restarts = show(guest, "NRestarts")["NRestarts"]
+    assert show(guest, "ActiveState", "SubState") == {"ActiveState": "active", "SubState": "running"}
     say(f"systemctl status of {guest.name}: {text[:150]}")
     guest.run(f"rm {STATE}/filler")
     until(lambda: not _status_text(guest, "disk is full"), "it is mended by itself", 90)
     cluster.wait_version(cluster.version(cluster.others(guest)[0]) + 1)
-    assert show(guest, "NRestarts")["NRestarts"] == restarts, "systemd did nothing"
+    said = "\n".join(entry["MESSAGE"] for entry in cluster.journal(guest)[-60:])
+    assert show(guest, "NRestarts")["NRestarts"] == restarts, f"systemd had nothing to do:\n{said}"
     cluster.check_lineages()
 
 
