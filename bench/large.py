@@ -173,7 +173,9 @@ def _rounds(
 ) -> Iterator[dict[str, Phase]]:
     models = ModelStore(folder / "leader")
     settings = Aggregation(strategy=arguments.strategy)
-    work = AggregatorWork(_trainer_of(layout, 0), models, keys, secrets.token_bytes, settings)
+    work = AggregatorWork(
+        _trainer_of(layout, 0), models, keys, secrets.token_bytes, settings, folder=folder / "collected"
+    )
     base = work.create_initial_model()
     key_id, public_key = work.begin(1)
     announcement = Announcement(cluster="bench", leader="node0", term=1, key_id=key_id, public_key=public_key)
