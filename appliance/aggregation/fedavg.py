@@ -28,11 +28,12 @@ class FedAvg:
 
     def result(self) -> Arrays:
         """Return the weighted mean, float32 tensors of the layout. Raises ValueError if no update was added."""
+        return {tensor.name: self.mean_of(tensor) for tensor in self._layout}
+
+    def mean_of(self, tensor: TensorLayout) -> Array:
+        """Return the weighted mean of one tensor. Raises ValueError if no update was added."""
         if not self._updates:
             raise ValueError("no update was added")
-        return {tensor.name: self._mean(tensor) for tensor in self._layout}
-
-    def _mean(self, tensor: TensorLayout) -> Array:
         mean = np.empty(count_of(tensor), np.float32)
         samples = sum(samples for _, samples in self._updates)
         for part in parts(mean.size):

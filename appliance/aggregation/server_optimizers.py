@@ -37,7 +37,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 class _ServerOptimizer(ABC):
-    """FedAvg's mean, then one step. Memory: the mean, and the new model with its state."""
+    """FedAvg's mean, then one step. Memory: the base and the new model, both with their state."""
 
     moments: ClassVar[tuple[Moment, ...]]
 
@@ -62,11 +62,10 @@ class _ServerOptimizer(ABC):
 
     def result(self) -> Arrays:
         """As ``Strategy.result``. Raises ValueError if no update was added."""
-        mean = self._mean.result()
         result: Arrays = {}
         for tensor in self._layout:
             before = [self._base[tensor.name], *(self._moment(moment, tensor) for moment in self.moments)]
-            after = self._stepped(mean[tensor.name], before)
+            after = self._stepped(self._mean.mean_of(tensor), before)
             names = [tensor.name, *(state_name(moment, tensor.name) for moment in self.moments)]
             result.update(zip(names, after, strict=True))
         return result
