@@ -24,6 +24,7 @@ from typing import get_args
 
 import numpy as np
 
+from appliance.aggregation.numbers import in_memory
 from appliance.aggregation.state import parse_model, serialise_model
 from appliance.aggregation.strategies import strategy_for
 from appliance.aggregation.tensors import Array, Arrays, parse, serialise
@@ -178,7 +179,7 @@ def aggregate(trainer: Trainer, settings: Aggregation, base: bytes, updates: lis
     strategy = strategy_for(settings, trainer.layout, base_arrays)
     for update in updates:
         check_samples(update.samples, settings.most_samples)
-        strategy.add(parse_update(update.weights, trainer.layout), update.samples)
+        strategy.add(in_memory(parse_update(update.weights, trainer.layout)), update.samples)
     return serialise_model(strategy.result(), trainer.layout)
 
 

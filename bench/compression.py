@@ -23,8 +23,9 @@ from typing import get_args
 
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
-from appliance.aggregation.encoding import decode, encode
+from appliance.aggregation.encoding import check, encode
 from appliance.aggregation.fedavg import FedAvg
+from appliance.aggregation.numbers import in_memory
 from appliance.aggregation.tensors import Arrays, parse, serialise
 from appliance.delivery.padding import pad, padded_length
 from appliance.envelopes.format import Kind
@@ -105,7 +106,7 @@ def run(members: list[Trainer], encoding: Encoding, rounds: int, *, feedback: bo
             result.encode_s.append(time.perf_counter() - began)
             residuals[number] = lost if feedback else None
             began = time.perf_counter()
-            mean.add(decode(content, base, layout, encoding), trained.samples)
+            mean.add(check(content, layout, encoding).restored(in_memory(base)), trained.samples)
             result.decode_s.append(time.perf_counter() - began)
             result.update_bytes.add(len(content))
             update = messages.Update(
@@ -118,7 +119,7 @@ def run(members: list[Trainer], encoding: Encoding, rounds: int, *, feedback: bo
                 metrics=trained.metrics,
                 reply_key=_KEY,
                 encoding=encoding,
-                weights=content,
+                weights=memoryview(content),
             )
             result.envelope_bytes.add(len(sealed(update)))
         model = serialise(mean.result(), layout)

@@ -17,6 +17,7 @@ from threading import Event
 
 import numpy as np
 
+from appliance.aggregation.numbers import in_memory
 from appliance.aggregation.strategies import strategy_for
 from appliance.aggregation.tensors import parse, serialise
 from appliance.training import datasets
@@ -62,7 +63,7 @@ def run(data: Path | None, cache: Path, rate: float, skew: float | None, rounds:
         for member in members:
             trained = member.train(model, round=round_, stop=Event())
             assert trained is not None
-            strategy.add(parse(trained.weights, layout), trained.samples)
+            strategy.add(in_memory(parse(trained.weights, layout)), trained.samples)
         model = serialise(strategy.result(), layout)
         accuracies.append(members[0].evaluate(model).accuracy)
     return accuracies

@@ -37,7 +37,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import cast, get_args
 
 import numpy as np
 
@@ -57,7 +57,7 @@ from appliance.words.clock import system_clock
 from appliance.words.ids import Digest
 from appliance.words.messages import Announcement
 from appliance.words.models import Metrics, ModelLayout, TensorLayout
-from appliance.words.settings import Aggregation, Training
+from appliance.words.settings import Aggregation, StrategyName, Training
 from bench import alone
 
 PHASES = ("arrive", "open", "count", "answer", "aggregate", "seal", "store")
@@ -97,9 +97,7 @@ def main() -> None:
     parser.add_argument("--millions", type=int, default=100, help="parameters, in millions")
     parser.add_argument("--members", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument(
-        "--strategy", choices=("mean", "median", "trimmed-mean", "krum", "norm-clipping"), default="mean"
-    )
+    parser.add_argument("--strategy", choices=get_args(StrategyName), default="mean")
     parser.add_argument("--out", type=Path, help="where the JSON goes")
     arguments = parser.parse_args()
     alone.exit_when_terminated()
@@ -173,7 +171,9 @@ def _rounds(
 ) -> Iterator[dict[str, Phase]]:
     models = ModelStore(folder / "leader")
     settings = Aggregation(strategy=arguments.strategy)
-    work = AggregatorWork(_trainer_of(layout, 0), models, keys, secrets.token_bytes, settings)
+    work = AggregatorWork(
+        _trainer_of(layout, 0), models, keys, secrets.token_bytes, settings, folder=folder / "collected"
+    )
     base = work.create_initial_model()
     key_id, public_key = work.begin(1)
     announcement = Announcement(cluster="bench", leader="node0", term=1, key_id=key_id, public_key=public_key)

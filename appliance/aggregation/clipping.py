@@ -8,49 +8,61 @@ f / (n // 2 + 1), and move the model by at most that share of the bound. Equal s
 """
 
 import math
-from collections.abc import Mapping
 from statistics import median_low
 
 import numpy as np
+from numpy.typing import NDArray
 
 from appliance.aggregation.fedavg import FedAvg
-from appliance.aggregation.held import HeldUpdates, squared_distance
-from appliance.aggregation.tensors import Array, Arrays
+from appliance.aggregation.held import HeldUpdates, squared_distances
+from appliance.aggregation.numbers import Numbers, Weights
+from appliance.aggregation.tensors import Arrays
 from appliance.words.models import ModelLayout
 
 
 class NormClipping:
     """The weighted mean of updates that were brought near enough to the base model."""
 
-    def __init__(self, layout: ModelLayout, attackers: int, base: Mapping[str, Array]) -> None:
+    def __init__(self, layout: ModelLayout, attackers: int, base: Weights) -> None:
         """``base``: the model that the round's updates were trained from. More than twice the attackers are needed."""
         self._updates = HeldUpdates(layout, 2 * attackers + 1)
         self._base = base
 
-    def add(self, arrays: Mapping[str, Array], samples: int) -> None:
+    def add(self, update: Weights, samples: int) -> None:
         """As ``Strategy.add``."""
-        self._updates.add(arrays, samples)
+        self._updates.add(update, samples)
 
     def result(self) -> Arrays:
-        """As ``Strategy.result``. Memory: one clipped update and one sum, beside the updates."""
+        """As ``Strategy.result``."""
         held, layout = self._updates.in_order(), self._updates.layout
-        norms = [math.sqrt(squared_distance(update.arrays, self._base, layout)) for update in held]
+        norms = [math.sqrt(squared_distances([update.weights, self._base], layout)[0, 1]) for update in held]
         bound = median_low(norms)
         most_weight = median_low(update.samples for update in held)
         mean = FedAvg(layout)
         for update, norm in zip(held, norms, strict=True):
-            arrays = update.arrays if norm <= bound else self._scaled(update.arrays, bound / norm)
-            mean.add(arrays, min(update.samples, most_weight))
+            weights = update.weights if norm <= bound else self._scaled(update.weights, bound / norm)
+            mean.add(weights, min(update.samples, most_weight))
         return mean.result()
 
-    def _scaled(self, arrays: Mapping[str, Array], scale: float) -> Arrays:
-        """Return the base plus ``scale``, below 1, times the update's difference from it."""
-        scaled: Arrays = {}
-        for name in arrays:
-            base = self._base[name]
-            moved = arrays[name].astype(np.float64)
-            moved -= base
-            moved *= scale
-            moved += base
-            scaled[name] = moved.astype(np.float32)
-        return scaled
+    def _scaled(self, update: Weights, scale: float) -> Weights:
+        return {name: _Scaled(self._base[name], numbers, scale) for name, numbers in update.items()}
+
+
+class _Scaled:
+    """The base plus ``scale``, below 1, times the update's difference from it."""
+
+    def __init__(self, base: Numbers, update: Numbers, scale: float) -> None:
+        self._base = base
+        self._update = update
+        self._scale = scale
+
+    def __len__(self) -> int:
+        return len(self._update)
+
+    def __getitem__(self, part: slice, /) -> NDArray[np.float32]:
+        base = self._base[part]
+        moved = self._update[part].astype(np.float64)
+        moved -= base
+        moved *= self._scale
+        moved += base
+        return moved.astype(np.float32)

@@ -10,13 +10,14 @@ nothing is lost, only late; without it, rounding that always errs the same way a
 (Karimireddy et al. 2019, "Error Feedback Fixes SignSGD and other Gradient Compression Schemes").
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.aggregation.numbers import Numbers, Weights, in_memory, parts
 from appliance.aggregation.strategy import check_layout
 from appliance.aggregation.tensors import Array, Arrays, parse, serialise
 from appliance.aggregation.validation import parse_update
@@ -25,9 +26,6 @@ from appliance.words.models import Encoding, ModelLayout, TensorLayout
 
 SCALES = "__scales__"
 """The tensor with the scales, float32, one for each tensor of the layout, in its order. No network has this name."""
-
-_CHUNK = 1 << 15
-"""Numbers at once: the float64 temporaries (256 KiB each) stay in the processor's cache, and are bounded."""
 
 _FLOAT32 = np.finfo(np.float32)
 
@@ -102,14 +100,48 @@ def encode(
     return serialise(encoded, encoded_layout(layout, encoding)), lost
 
 
-def decode(content: bytes | memoryview, base: Mapping[str, Array], layout: ModelLayout, encoding: Encoding) -> Arrays:
-    """Return the weights that an update's bytes stand for: finite float32 tensors of the layout.
+class Values(Protocol):
+    """The numbers of one tensor of an update, as they were sent; an array of shape (count,) is such."""
 
-    Memory: one model, and none before all of the content is checked; for ``float32`` views into ``content``.
+    def __len__(self) -> int:
+        """Return how many they are."""
+
+    def __getitem__(self, part: slice, /) -> NDArray[Any]:
+        """Return a part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An update as it was sent, and found to be one.
+
+    Attributes:
+        values: of each tensor; views into the content.
+        scales: of each tensor; empty for ``float32``.
+    """
+
+    values: Mapping[str, Values]
+    scales: Mapping[str, float]
+
+    def elsewhere(self, move: Callable[[NDArray[Any]], Values]) -> "Encoded":
+        """Return the same, with values that are read where ``move`` says that these arrays now are."""
+        return Encoded({name: move(np.asarray(values)) for name, values in self.values.items()}, self.scales)
+
+    def restored(self, base: Weights) -> dict[str, Numbers]:
+        """Return the weights that it stands for, to be read part by part.
+
+        Args:
+            base: finite numbers for each tensor of the layout; not looked at for ``float32``.
+        """
+        if not self.scales:
+            return dict(self.values)
+        return {name: _Restored(base[name], self.values[name], scale) for name, scale in self.scales.items()}
+
+
+def check(content: bytes | memoryview, layout: ModelLayout, encoding: Encoding) -> Encoded:
+    """Return what another node sent as an update, as it is: nothing is copied.
 
     Args:
-        content: what another node sent.
-        base: finite float32 tensors of the layout; not looked at for ``float32``.
+        content: all of its bytes.
         layout: float32 tensors only.
         encoding: what was agreed on.
 
@@ -117,7 +149,7 @@ def decode(content: bytes | memoryview, base: Mapping[str, Array], layout: Model
         RemoteError: it is not exactly the tensors of ``encoded_layout``, or holds a scale or a value that can't be.
     """
     if encoding == "float32":
-        return parse_update(content, layout)
+        return Encoded(in_memory(parse_update(content, layout)), {})
     form = _FORMS[encoding]
     encoded: Mapping[str, NDArray[Any]] = parse(content, encoded_layout(layout, encoding))
     scales = encoded[SCALES]
@@ -126,10 +158,25 @@ def decode(content: bytes | memoryview, base: Mapping[str, Array], layout: Model
     for tensor in layout:
         if not _is_in_range(encoded[tensor.name], form.largest):
             raise RemoteError(f"the tensor {tensor.name} holds a value beyond {form.largest:g}")
-    return {
-        tensor.name: _restored(base[tensor.name], encoded[tensor.name], float(scale))
-        for tensor, scale in zip(layout, scales, strict=True)
-    }
+    return Encoded(
+        {tensor.name: encoded[tensor.name].reshape(-1) for tensor in layout},
+        {tensor.name: float(scale) for tensor, scale in zip(layout, scales, strict=True)},
+    )
+
+
+class _Restored:
+    """The weights of one tensor: base and scaled difference."""
+
+    def __init__(self, base: Numbers, values: Values, scale: float) -> None:
+        self._base = base
+        self._values = values
+        self._scale = scale
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, part: slice, /) -> NDArray[np.float32]:
+        return _sum(self._base[part], self._values[part], self._scale)
 
 
 class _Wanted:
@@ -152,7 +199,7 @@ class _Wanted:
 
     def largest(self) -> float:
         """Return its largest absolute value; 0 if it is empty."""
-        return max((float(np.abs(self.part(part)).max()) for part in _parts(self.count)), default=0.0)
+        return max((float(np.abs(self.part(part)).max()) for part in parts(self.count)), default=0.0)
 
 
 def _rounded(wanted: _Wanted, form: _Form) -> tuple[NDArray[Any], np.float32, Array]:
@@ -161,36 +208,28 @@ def _rounded(wanted: _Wanted, form: _Form) -> tuple[NDArray[Any], np.float32, Ar
     if scale < _FLOAT32.tiny:
         scale = np.float32(0.0)  # too small to divide by on every processor: all of it is residual
     values, rest = np.zeros(wanted.count, form.type), np.empty(wanted.count, np.float32)
-    for part in _parts(wanted.count):
+    for part in parts(wanted.count):
         exact, before = wanted.part(part), wanted.before[part]
         if scale:
             scaled = exact / float(scale)
             values[part] = np.rint(scaled) if form.type.kind == "i" else scaled
-        sent = _restored(before, values[part], float(scale)).astype(np.float64) - before
+        sent = _sum(before, values[part], float(scale)).astype(np.float64) - before
         rest[part] = exact - sent
     return values, scale, rest
 
 
-def _restored(before: Array, values: NDArray[Any], scale: float) -> Array:
-    """Return the weights: base and scaled difference, rounded once to float32.
+def _sum(before: NDArray[np.float32], values: NDArray[Any], scale: float) -> NDArray[np.float32]:
+    """Return the base plus the scaled difference, rounded once to float32.
 
     Never infinite: the sum is brought to the end of float32's range, which a weight may be at. A hostile update gains
     nothing by it, since it can name that number anyway.
     """
-    restored = np.empty(before.size, np.float32)
-    flat, base = values.reshape(-1), before.reshape(-1)
-    for part in _parts(restored.size):
-        sum_ = flat[part].astype(np.float64)
-        sum_ *= scale
-        sum_ += base[part]
-        restored[part] = np.clip(sum_, _FLOAT32.min, _FLOAT32.max, out=sum_)
-    return restored.reshape(before.shape)
+    exact = values.astype(np.float64)
+    exact *= scale
+    exact += before
+    return np.clip(exact, _FLOAT32.min, _FLOAT32.max, out=exact).astype(np.float32)
 
 
 def _is_in_range(values: NDArray[Any], largest: float) -> bool:
     """Tell whether all values are within +-``largest``. NaN is not: no comparison with it is true."""
     return values.size == 0 or bool(-largest <= values.min() and values.max() <= largest)
-
-
-def _parts(count: int) -> Iterator[slice]:
-    return (slice(start, start + _CHUNK) for start in range(0, count, _CHUNK))

@@ -1,18 +1,18 @@
-"""The updates of a round, held until all are there: what a strategy needs that must see them side by side."""
+"""The updates of a round, for a strategy that must see them side by side."""
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
+from appliance.aggregation.numbers import Weights, parts
 from appliance.aggregation.strategy import check_layout, check_update
-from appliance.aggregation.tensors import Array
+from appliance.aggregation.tensors import count_of
 from appliance.words.models import ModelLayout
-
-_CHUNK = 1 << 15
-"""Numbers at once: the float64 temporaries (256 KiB each) stay in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +24,13 @@ class Held:
             where that would show: equal scores, and 0.0 beside -0.0, which sorts as its equal.
     """
 
-    arrays: Mapping[str, Array]
+    weights: Weights
     samples: int
     mark: bytes
 
 
 class HeldUpdates:
-    """All updates of one round. Memory: the updates' own bytes, so N times the model's; nothing is copied."""
+    """All updates of one round; nothing is copied."""
 
     def __init__(self, layout: ModelLayout, least: int) -> None:
         """``least``: with fewer updates there is no result."""
@@ -39,13 +39,14 @@ class HeldUpdates:
         self._least = least
         self._held: list[Held] = []
 
-    def add(self, arrays: Mapping[str, Array], samples: int) -> None:
+    def add(self, update: Weights, samples: int) -> None:
         """As ``Strategy.add``."""
-        check_update(arrays, samples, self.layout)
+        check_update(update, samples, self.layout)
         mark = hashlib.sha256(samples.to_bytes(8, "big"))
         for tensor in self.layout:
-            mark.update(np.ascontiguousarray(arrays[tensor.name]).reshape(-1).view(np.uint8).data)
-        self._held.append(Held({tensor.name: arrays[tensor.name] for tensor in self.layout}, samples, mark.digest()))
+            for part in parts(count_of(tensor)):
+                mark.update(np.ascontiguousarray(update[tensor.name][part]).view(np.uint8).data)
+        self._held.append(Held(update, samples, mark.digest()))
 
     def in_order(self) -> list[Held]:
         """Return the updates, sorted by their marks. Raises ValueError if they are too few."""
@@ -54,16 +55,16 @@ class HeldUpdates:
         return sorted(self._held, key=lambda update: update.mark)
 
 
-def squared_distance(one: Mapping[str, Array], other: Mapping[str, Array], layout: ModelLayout) -> float:
-    """Return the squared Euclidean distance of two models, in float64: finite, since float32 values are.
+def squared_distances(models: Sequence[Weights], layout: ModelLayout) -> dict[tuple[int, int], float]:
+    """Return the squared Euclidean distance of each two models, in float64: finite, since float32 values are.
 
-    It is the same in both directions, bit for bit. Memory: one chunk.
+    By their places, the lower one first. The order of two models has no effect, bit for bit. Each model is read once.
     """
-    squares: list[float] = []
+    squares: dict[tuple[int, int], list[float]] = defaultdict(list)
     for tensor in layout:
-        here, there = one[tensor.name].reshape(-1), other[tensor.name].reshape(-1)
-        for start in range(0, here.size, _CHUNK):
-            difference = here[start : start + _CHUNK].astype(np.float64)
-            difference -= there[start : start + _CHUNK]
-            squares.append(float(np.square(difference, out=difference).sum()))
-    return math.fsum(squares)
+        for part in parts(count_of(tensor)):
+            read = [model[tensor.name][part].astype(np.float64) for model in models]
+            for one, other in combinations(range(len(models)), 2):
+                difference = read[one] - read[other]
+                squares[one, other].append(float(np.square(difference, out=difference).sum()))
+    return {pair: math.fsum(each) for pair, each in squares.items()}

@@ -8,12 +8,11 @@ Sample counts have no effect. The work grows with the square of the number of up
 """
 
 import math
-from collections.abc import Mapping
-from itertools import combinations
 
 from appliance.aggregation.fedavg import FedAvg
-from appliance.aggregation.held import HeldUpdates, squared_distance
-from appliance.aggregation.tensors import Array, Arrays
+from appliance.aggregation.held import HeldUpdates, squared_distances
+from appliance.aggregation.numbers import Weights
+from appliance.aggregation.tensors import Arrays
 from appliance.words.models import ModelLayout
 
 
@@ -25,22 +24,22 @@ class Krum:
         self._updates = HeldUpdates(layout, 2 * attackers + 3)
         self._attackers = attackers
 
-    def add(self, arrays: Mapping[str, Array], samples: int) -> None:
+    def add(self, update: Weights, samples: int) -> None:
         """As ``Strategy.add``."""
-        self._updates.add(arrays, samples)
+        self._updates.add(update, samples)
 
     def result(self) -> Arrays:
         """As ``Strategy.result``."""
         held, layout = self._updates.in_order(), self._updates.layout
         chosen = len(held) - self._attackers - 2
         squares: list[list[float]] = [[] for _ in held]
-        for one, other in combinations(range(len(held)), 2):
-            square = squared_distance(held[one].arrays, held[other].arrays, layout)
+        distances = squared_distances([update.weights for update in held], layout)
+        for (one, other), square in distances.items():
             squares[one].append(square)
             squares[other].append(square)
         scores = [math.fsum(sorted(each)[:chosen]) for each in squares]
         mean = FedAvg(layout)
         # Equal scores are taken in the order of the updates' marks: sorting is stable.
         for best in sorted(range(len(held)), key=scores.__getitem__)[:chosen]:
-            mean.add(held[best].arrays, 1)
+            mean.add(held[best].weights, 1)
         return mean.result()

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.aggregation.fedavg import FedAvg
+from appliance.aggregation.numbers import Weights, parts
 from appliance.aggregation.state import Moment, has_state, state_name
 from appliance.aggregation.tensors import Array, Arrays
 from appliance.aggregation.validation import is_finite
@@ -32,13 +33,11 @@ from appliance.words.settings import Aggregation
 
 _Numbers = NDArray[np.float64]
 
-_CHUNK = 1 << 15
-"""Numbers at once: the float64 temporaries (256 KiB each) stay in the processor's cache."""
 _LARGEST = float(np.finfo(np.float32).max)
 
 
 class _ServerOptimizer(ABC):
-    """FedAvg's running sum, then one step. Memory: see ``FedAvg``; at the end the new model with its state."""
+    """FedAvg's mean, then one step. Memory: the base and the new model, both with their state."""
 
     moments: ClassVar[tuple[Moment, ...]]
 
@@ -57,17 +56,16 @@ class _ServerOptimizer(ABC):
             for values in (base[state_name(moment, tensor.name)] for tensor in layout)
         )
 
-    def add(self, arrays: Mapping[str, Array], samples: int) -> None:
-        """As ``Strategy.add``; the arrays are not kept."""
-        self._mean.add(arrays, samples)
+    def add(self, update: Weights, samples: int) -> None:
+        """As ``Strategy.add``."""
+        self._mean.add(update, samples)
 
     def result(self) -> Arrays:
         """As ``Strategy.result``. Raises ValueError if no update was added."""
-        mean = self._mean.result()
         result: Arrays = {}
         for tensor in self._layout:
             before = [self._base[tensor.name], *(self._moment(moment, tensor) for moment in self.moments)]
-            after = self._stepped(mean[tensor.name], before)
+            after = self._stepped(self._mean.mean_of(tensor), before)
             names = [tensor.name, *(state_name(moment, tensor.name) for moment in self.moments)]
             result.update(zip(names, after, strict=True))
         return result
@@ -82,8 +80,7 @@ class _ServerOptimizer(ABC):
         """Return a tensor and its moments after the step, float32, from what they were ``before``."""
         after = [np.empty(mean.size, np.float32) for _ in before]
         flat_mean, flat = mean.reshape(-1), [values.reshape(-1) for values in before]
-        for start in range(0, mean.size, _CHUNK):
-            part = slice(start, start + _CHUNK)
+        for part in parts(mean.size):
             model, *moments = (values[part].astype(np.float64) for values in flat)
             step, *moments = self._step(flat_mean[part] - model, *moments)
             for target, values in zip(after, (model + step, *moments), strict=True):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from appliance.aggregation.clipping import NormClipping
 from appliance.aggregation.fedavg import FedAvg
 from appliance.aggregation.krum import Krum
+from appliance.aggregation.numbers import in_memory
 from appliance.aggregation.server_optimizers import FedAdam, FedAvgM, FedYogi
 from appliance.aggregation.strategy import Strategy
 from appliance.aggregation.tensors import Arrays
@@ -39,6 +40,6 @@ def strategy_for(settings: Aggregation, layout: ModelLayout, base: Callable[[], 
         case "median" | "trimmed-mean" | "krum":
             return _ROBUST[settings.strategy](layout, settings.attackers)
         case "norm-clipping":
-            return NormClipping(layout, settings.attackers, base())
+            return NormClipping(layout, settings.attackers, in_memory(base()))
         case "fedavgm" | "fedadam" | "fedyogi":
             return _SERVER_OPTIMIZERS[settings.strategy](layout, settings, base())

@@ -1,21 +1,21 @@
 """What every strategy is, and what it demands of an update."""
 
-from collections.abc import Mapping
 from typing import Protocol
 
+from appliance.aggregation.numbers import Weights
 from appliance.aggregation.state import RESERVED
-from appliance.aggregation.tensors import Array, Arrays
+from appliance.aggregation.tensors import Arrays, count_of
 from appliance.words.models import ModelLayout
 
 
 class Strategy(Protocol):
     """Turns the updates of one round into a model; made afresh for each round. The order of updates has no effect."""
 
-    def add(self, arrays: Mapping[str, Array], samples: int) -> None:
-        """Add an update: finite float32 tensors of the layout, on ``samples`` (at least 1) training samples.
+    def add(self, update: Weights, samples: int) -> None:
+        """Add an update: finite numbers for each tensor of the layout, on ``samples`` (at least 1) training samples.
 
-        The arrays may be kept until the round is over, and must not change. Raises ValueError, with nothing added, if
-        they are not of the layout; updates from the network went through ``parse_update``.
+        They are kept, and read at ``result``; must not change until then. Raises ValueError, with nothing added, if
+        they are not of the layout; updates from the network went through ``encoding.check``.
         """
 
     def result(self) -> Arrays:
@@ -33,10 +33,10 @@ def check_layout(layout: ModelLayout) -> None:
         raise ValueError(f"names that begin with {RESERVED} are for a strategy's state, and {taken[0]} is a network's")
 
 
-def check_update(arrays: Mapping[str, Array], samples: int, layout: ModelLayout) -> None:
-    """Raise ValueError unless this is a model of the layout, with a weight."""
+def check_update(update: Weights, samples: int, layout: ModelLayout) -> None:
+    """Raise ValueError unless this has the numbers of a model of the layout, and a weight."""
     if samples < 1:
         raise ValueError(f"an update on {samples} samples has no weight")
     for tensor in layout:
-        if tensor.name not in arrays or arrays[tensor.name].shape != tensor.shape:
-            raise ValueError(f"the update's tensor {tensor.name} is missing or not of shape {tensor.shape}")
+        if tensor.name not in update or len(update[tensor.name]) != count_of(tensor):
+            raise ValueError(f"the update's tensor {tensor.name} is missing or has not {count_of(tensor)} numbers")

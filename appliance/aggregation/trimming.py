@@ -6,11 +6,12 @@ hostile updates of n > 2f the rest lies within the range of the honest values, w
 counts have no effect: a count is only a claim, and would buy weight.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 
 from appliance.aggregation.held import HeldUpdates
+from appliance.aggregation.numbers import Numbers, Weights, parts
 from appliance.aggregation.tensors import Array, Arrays, count_of
 from appliance.words.models import ModelLayout, TensorLayout
 
@@ -26,16 +27,16 @@ class TrimmedMean:
         self._updates = HeldUpdates(layout, 2 * attackers + 1)
         self._attackers = attackers
 
-    def add(self, arrays: Mapping[str, Array], samples: int) -> None:
+    def add(self, update: Weights, samples: int) -> None:
         """As ``Strategy.add``."""
-        self._updates.add(arrays, samples)
+        self._updates.add(update, samples)
 
     def result(self) -> Arrays:
         """As ``Strategy.result``."""
-        held = [update.arrays for update in self._updates.in_order()]
+        held = [update.weights for update in self._updates.in_order()]
         trim = self._trim(len(held))
         return {
-            tensor.name: _trimmed(tensor, [arrays[tensor.name] for arrays in held], trim)
+            tensor.name: _trimmed(tensor, [weights[tensor.name] for weights in held], trim)
             for tensor in self._updates.layout
         }
 
@@ -50,15 +51,13 @@ class Median(TrimmedMean):
         return (updates - 1) // 2
 
 
-def _trimmed(tensor: TensorLayout, arrays: list[Array], trim: int) -> Array:
+def _trimmed(tensor: TensorLayout, updates: Sequence[Numbers], trim: int) -> Array:
     """Return the mean of each number's values but the ``trim`` least and largest, float32 of the tensor's shape."""
-    flat = [array.reshape(-1) for array in arrays]
     mean = np.empty(count_of(tensor), np.float32)
-    step = max(1, _AT_ONCE // len(flat))
-    for start in range(0, mean.size, step):
-        values = np.stack([array[start : start + step] for array in flat])
+    for part in parts(mean.size, max(1, _AT_ONCE // len(updates))):
+        values = np.stack([numbers[part] for numbers in updates])
         values.sort(axis=0)
-        kept = values[trim : len(flat) - trim]
+        kept = values[trim : len(updates) - trim]
         # In float64: two of the largest float32 have no sum in float32.
-        mean[start : start + step] = kept.sum(axis=0, dtype=np.float64) / len(kept)
+        mean[part] = kept.sum(axis=0, dtype=np.float64) / len(kept)
     return mean.reshape(tensor.shape)

@@ -44,7 +44,7 @@ def open_envelope(envelope: Content, private_key: PrivateKey) -> bytes:
         RemoteError: it is for another key, or not one byte of it may be trusted.
     """
     header = parse_header(envelope)
-    return _open_content(envelope, content_key_of(header, private_key), header)
+    return open_content(envelope, content_key_of(header, private_key), header)
 
 
 def content_key_of(header: Header, private_key: PrivateKey) -> bytes:
@@ -70,7 +70,7 @@ def open_under_key(envelope: Content, key: bytes) -> bytes:
         RemoteError: it is sealed under another key, or not one byte of it may be trusted.
     """
     header = parse_header(envelope)
-    return _open_content(envelope, round_key_of(header, key), header)
+    return open_content(envelope, round_key_of(header, key), header)
 
 
 def round_key_of(header: Header, key: bytes) -> bytes:
@@ -96,7 +96,8 @@ def seal_content(payload: Content, content_key: bytes, header: Header) -> bytes:
     return buffer.getvalue()
 
 
-def _open_content(envelope: Content, content_key: bytes, header: Header) -> bytes:
+def open_content(envelope: Content, content_key: bytes, header: Header) -> bytes:
+    """Return the payload of an envelope whose parsed header and content key are these. Raises RemoteError."""
     key, prefix = stream.stream_keys(content_key, header)
     whole = memoryview(envelope)
     sealed = whole[header.size :]

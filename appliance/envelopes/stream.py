@@ -43,7 +43,7 @@ def payload_length(sealed: int) -> int:
 
 
 class ChunkCipher:
-    """Seals or opens the chunks of one stream, in their order.
+    """Seals or opens the chunks of one stream, in their order; ``open_at`` in any.
 
     Args:
         content_key: 32 bytes.
@@ -62,8 +62,15 @@ class ChunkCipher:
 
     def open(self, sealed: Content, *, last: bool) -> bytes:
         """Return the next chunk, opened. Raises RemoteError if it is not authentic."""
+        return self._open(self._next_nonce(last=last), sealed)
+
+    def open_at(self, number: int, sealed: Content, *, last: bool) -> bytes:
+        """Return any chunk, opened. Raises RemoteError if it is not authentic, or not this one."""
+        return self._open(_nonce(self._prefix, number, last=last), sealed)
+
+    def _open(self, nonce: bytes, sealed: Content) -> bytes:
         try:
-            return self._cipher.decrypt(self._next_nonce(last=last), sealed, self._head)
+            return self._cipher.decrypt(nonce, sealed, self._head)
         except InvalidTag:
             raise RemoteError("envelope: its content is not authentic") from None
 

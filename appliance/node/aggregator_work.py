@@ -5,21 +5,25 @@ Everything here runs on that one thread, so it needs no lock; the keys and array
 
 import functools
 import itertools
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from appliance.aggregation.encoding import decode
+from appliance.aggregation.encoding import check
+from appliance.aggregation.numbers import Weights, in_memory
 from appliance.aggregation.state import parse_model, serialise_model
 from appliance.aggregation.strategies import strategy_for
 from appliance.aggregation.strategy import Strategy
-from appliance.aggregation.tensors import Arrays
 from appliance.aggregation.validation import check_samples
 from appliance.delivery.padding import unpad
-from appliance.envelopes.format import Kind
+from appliance.envelopes.format import Kind, parse_header
 from appliance.envelopes.keys import PrivateKey, RecipientKey, Suite, load_recipient, public_der
 from appliance.envelopes.pool import KeyPool
-from appliance.envelopes.seal import open_envelope, seal, seal_under_key
+from appliance.envelopes.seal import content_key_of, open_content, seal, seal_under_key
+from appliance.node.sealed_update import SealedUpdate
 from appliance.rounds.collected import Judged, OpenedUpdate
 from appliance.storage.checked import Absent
+from appliance.storage.files import open_folder
 from appliance.storage.models import ModelStore
 from appliance.tokens.mint import Mint
 from appliance.tokens.token import Token
@@ -46,14 +50,24 @@ ROUND_KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """An update between its opening and its receipt."""
+    """An update between its opening and its receipt.
 
-    update: Update
-    arrays: Arrays | None
+    Attributes:
+        kept: where it waits, and what will be read of it there; None if it is refused, or counted already.
+    """
+
+    update_id: bytes
+    samples: int
+    reply_key: bytes
+    kept: tuple[SealedUpdate, Weights] | None
 
 
 class AggregatorWork:
-    """The leader's secrets and updates. ``begin`` starts a term, ``end`` drops all that belongs to it."""
+    """The leader's secrets and updates. ``begin`` starts a term, ``end`` drops all that belongs to it.
+
+    An update's content is in memory only while it is checked. Then it is kept in ``folder``, sealed as it came, and
+    opened again part by part when the round's updates become a model: so memory does not grow with their number.
+    """
 
     def __init__(
         self,
@@ -63,13 +77,17 @@ class AggregatorWork:
         random: RandomBytes,
         settings: Aggregation,
         *,
+        folder: Path,
         suite: Suite = "rsa",
     ) -> None:
+        """``folder``: for the updates of a round; made if it is not there."""
         self._trainer = trainer
         self._models = models
         self._keys = keys
         self._random = random
         self._settings = settings
+        self._folder = folder
+        open_folder(folder)
         self._suite = suite
         self._handles = itertools.count(1)
         self._term: Term = 0
@@ -79,8 +97,9 @@ class AggregatorWork:
         self._mint: Mint | None = None
         self._strategy: Strategy | None = None
         self._encoding: Encoding = "float32"
-        self._base_arrays: Arrays = {}
+        self._base_weights: Weights = {}
         self._opened: dict[int, _Opened] = {}
+        self._counted: list[SealedUpdate] = []
         self._base: Digest | None = None
         self._judged: dict[Digest, Metrics] = {}
 
@@ -94,10 +113,13 @@ class AggregatorWork:
     def end(self) -> None:
         """Drop the term's keys and updates."""
         self._private_key = None
+        for opened in self._opened.values():
+            _close(opened)
         self._opened.clear()
+        self._drop_updates()
         self._round = 0
-        self._mint = self._strategy = self._base = None
-        self._base_arrays, self._judged = {}, {}
+        self._mint = self._base = None
+        self._base_weights, self._judged = {}, {}
         self._round_key = self._random(ROUND_KEY_BYTES)
 
     def start_round(self, round_: Round, base: Digest, encoding: Encoding) -> bytes:
@@ -110,11 +132,11 @@ class AggregatorWork:
         """
         self._round = round_
         self._round_key = self._random(ROUND_KEY_BYTES)
-        self._strategy = None
+        self._drop_updates()
         layout = self._trainer.layout
         base_arrays = functools.cache(lambda: parse_model(self._read(base), layout))
         self._base, self._encoding = base, encoding
-        self._base_arrays = {} if encoding == "float32" else base_arrays()
+        self._base_weights = {} if encoding == "float32" else in_memory(base_arrays())
         self._strategy = strategy_for(self._settings, layout, base_arrays)
         token_key = self._keys.take().rsa
         self._mint = Mint(token_key, self._random)
@@ -134,29 +156,41 @@ class AggregatorWork:
         """Open an envelope that was sealed to the term's key.
 
         Raises:
-            RemoteError: it can't be opened, or its content is not for a leader.
+            RemoteError: it can't be opened, or its content is not for a leader. StateError: there is no place for it.
         """
         if self._private_key is None:
             raise RemoteError("it is sealed to a key that is dropped")
-        message = decode_to_leader(unpad(open_envelope(envelope, self._private_key)))
+        header = parse_header(envelope)
+        content_key = content_key_of(header, self._private_key)
+        payload = open_content(envelope, content_key, header)
+        message = decode_to_leader(unpad(payload))
         load_recipient(message.reply_key, self._suite)
         if isinstance(message, ModelRequest):
             return message
-        return self._check(message)
+        keep = functools.partial(SealedUpdate, self._folder, envelope, content_key, header)
+        return self._check(message, payload, keep)
 
-    def _check(self, update: Update) -> OpenedUpdate:
+    def _check(self, update: Update, payload: bytes, keep: Callable[[], SealedUpdate]) -> OpenedUpdate:
         handle = next(self._handles)
-        arrays, refusal, token = None, "", b""
+        kept, refusal, token = None, "", b""
         try:
             token = self._check_token(update)
             check_samples(update.samples, self._settings.most_samples)
             if update.encoding != self._encoding:
                 raise RemoteError(f"it is encoded as {update.encoding}, and this round takes {self._encoding}")
-            arrays = decode(update.weights, self._base_arrays, self._trainer.layout, self._encoding)
+            encoded = check(update.weights, self._trainer.layout, self._encoding)
+            sealed = keep()
+            kept = sealed, sealed.weights(encoded, payload, self._base_weights)
         except RemoteError as error:
             refusal = error.reason
-        self._opened[handle] = _Opened(update, arrays)
+        self._opened[handle] = _Opened(update.update_id, update.samples, update.reply_key, kept)
         return OpenedUpdate(handle, update.update_id, token, update.round, update.base, update.samples, refusal)
+
+    def _drop_updates(self) -> None:
+        self._strategy = None
+        for sealed in self._counted:
+            sealed.close()
+        self._counted.clear()
 
     def _check_token(self, update: Update) -> bytes:
         if self._mint is None:
@@ -171,11 +205,14 @@ class AggregatorWork:
         """
         strategy, self._strategy = self._strategy, None
         opened = self._opened.get(handle)
-        if opened is None or opened.arrays is None:
+        if opened is None or opened.kept is None:
             raise ApplianceError("an accepted update is not here any more")
         if strategy is None:
             raise ApplianceError("the round could not begin, or an update before this one could not be counted")
-        strategy.add(opened.arrays, opened.update.samples)
+        sealed, weights = opened.kept
+        self._opened[handle] = replace(opened, kept=None)
+        self._counted.append(sealed)
+        strategy.add(weights, opened.samples)
         self._strategy = strategy
 
     def answer(self, handle: int, *, accepted: bool, reason: str) -> Sealed | None:
@@ -183,8 +220,9 @@ class AggregatorWork:
         opened = self._opened.pop(handle, None)
         if opened is None:
             return None
-        receipt = Receipt(opened.update.update_id, accepted, reason, self._round_key)
-        return _reply(receipt, load_recipient(opened.update.reply_key, self._suite), self._term, self._round)
+        _close(opened)
+        receipt = Receipt(opened.update_id, accepted, reason, self._round_key)
+        return _reply(receipt, load_recipient(opened.reply_key, self._suite), self._term, self._round)
 
     def serve(self, request: ModelRequest) -> Sealed | None:
         """Seal a model's bytes for the participant who asked; None if they are not here."""
@@ -214,7 +252,11 @@ class AggregatorWork:
         strategy, self._strategy = self._strategy, None
         if strategy is None:
             raise ApplianceError("the round could not begin, or an accepted update could not be counted")
-        return self._models.put(serialise_model(strategy.result(), self._trainer.layout))
+        try:
+            content = serialise_model(strategy.result(), self._trainer.layout)
+        finally:
+            self._drop_updates()
+        return self._models.put(content)
 
     def seal_candidate(self, digest: Digest) -> bytes:
         """Seal a candidate's bytes under the round key, for all who have a receipt."""
@@ -243,6 +285,11 @@ class AggregatorWork:
         if isinstance(content, Absent):
             raise ApplianceError(f"a model of this round is not here: {content.reason}")
         return content
+
+
+def _close(opened: _Opened) -> None:
+    if opened.kept is not None:
+        opened.kept[0].close()
 
 
 def _reply(message: ToParticipant, recipient: RecipientKey, term: Term, round_: Round) -> Sealed:

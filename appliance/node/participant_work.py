@@ -267,7 +267,7 @@ class ParticipantWork:
             metrics=record.metrics,
             reply_key=reply_key,
             encoding=encoding,
-            weights=weights,
+            weights=memoryview(weights),
         )
         return self._seal(update, announcement, record.round, padded_length(len(weights)))
 

@@ -173,7 +173,15 @@ async def _node(config: Config, clock: Clock, reread: Callable[[], Config]) -> A
             participant=_worker(stack, "participant", TRAINING_NICENESS),
             participant_work=participant_work,
             aggregator=aggregator,
-            aggregator_work=AggregatorWork(trainer, models, pool, secrets.token_bytes, config.aggregation, suite=suite),
+            aggregator_work=AggregatorWork(
+                trainer,
+                models,
+                pool,
+                secrets.token_bytes,
+                config.aggregation,
+                folder=config.state / "collected",
+                suite=suite,
+            ),
             clock=clock,
             hours=TrainingHours(config.training.hours),
         )

@@ -243,6 +243,7 @@ class Update(_Message, frozen=True):
     Attributes:
         nonce, token: a token of the round (``appliance.tokens``): that some member made this, and only this.
         encoding: of ``weights``; what the round's ``Opening`` says, or the update is refused.
+        weights: parsed, a view into the message's bytes: an update may be as large as the memory that is left.
     """
 
     update_id: UpdateId
@@ -254,7 +255,7 @@ class Update(_Message, frozen=True):
     metrics: Metrics
     reply_key: PublicKey
     encoding: Encoding
-    weights: bytes
+    weights: memoryview
 
 
 class ModelRequest(_Message, frozen=True):

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from cryptography import x509
 
-from appliance.aggregation.encoding import decode, encode
+from appliance.aggregation.encoding import encode
 from appliance.aggregation.state import parse_model, serialise_model
 from appliance.aggregation.validation import is_finite, parse_update
 from appliance.consensus import membership
@@ -48,6 +48,7 @@ from appliance.words.errors import OperatorError, RemoteError, StateError
 from appliance.words.models import Encoding, TensorLayout
 from tests.fuzz import inner_targets as inner
 from tests.fuzz.structure import FRAMED
+from tests.unit.aggregation.layouts import decode
 from tests.vectors import make_envelopes as vectors
 
 Target = Callable[[bytes], None]

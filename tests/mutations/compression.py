@@ -29,8 +29,8 @@ COMPRESSION = (
     Mutation(
         "a sum beyond float32 is infinite",
         ENCODING,
-        "np.clip(sum_, _FLOAT32.min, _FLOAT32.max, out=sum_)",
-        "sum_",
+        "np.clip(exact, _FLOAT32.min, _FLOAT32.max, out=exact)",
+        "exact",
         "one hostile update makes the global model infinite",
     ),
     Mutation(

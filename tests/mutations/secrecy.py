@@ -130,8 +130,8 @@ SECRECY = (
     Mutation(
         "the header is not authenticated",
         STREAM,
-        "            return self._cipher.decrypt(self._next_nonce(last=last), sealed, self._head)\n",
-        "            return self._cipher.decrypt(self._next_nonce(last=last), sealed, None)\n",
+        "            return self._cipher.decrypt(nonce, sealed, self._head)\n",
+        "            return self._cipher.decrypt(nonce, sealed, None)\n",
         "nothing opens, or all do",
     ),
     Mutation(

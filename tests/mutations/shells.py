@@ -1,4 +1,4 @@
-"""The disk, the order of a Ready, and datagrams."""
+"""The disk, the updates that wait there, the order of a Ready, and datagrams."""
 
 from tests.mutations.mutation import Mutation
 
@@ -8,6 +8,9 @@ FRAMES = "appliance/storage/frames.py"
 DRIVER = "appliance/datagrams/driver.py"
 SEALING = "appliance/datagrams/sealing.py"
 ASSOCIATION = "appliance/datagrams/association.py"
+AGGREGATOR_WORK = "appliance/node/aggregator_work.py"
+READING = "appliance/envelopes/reading.py"
+SPOOL = "appliance/storage/spool.py"
 
 SHELLS = (
     Mutation(
@@ -301,5 +304,33 @@ SHELLS = (
         "        self._counter += 1\n",
         "        self._counter = max(self._counter, 1)\n",
         "a nonce is used twice, which gives the key away",
+    ),
+    Mutation(
+        "the updates of a round stay open",
+        AGGREGATOR_WORK,
+        "            sealed.close()\n",
+        "            pass\n",
+        "each round takes more of the leader's disk",
+    ),
+    Mutation(
+        "a receipt closes what it is for",
+        AGGREGATOR_WORK,
+        "        self._opened[handle] = replace(opened, kept=None)\n",
+        "",
+        "no round with an answered update becomes a model",
+    ),
+    Mutation(
+        "the chunk that is held is any",
+        READING,
+        "        if number != self._number:\n",
+        "        if not self._chunk:\n",
+        "a model's numbers come from other places of the update",
+    ),
+    Mutation(
+        "a file that lost its end is read",
+        SPOOL,
+        "        if len(content) < stop - start:\n",
+        "        if not content and start < stop:\n",
+        "damage is taken for a peer's",
     ),
 )

@@ -157,7 +157,7 @@ class Impostor:
             metrics=Metrics(0.5, 1.0, 10),
             reply_key=reply_key,
             encoding=encoding,
-            weights=weights,
+            weights=memoryview(weights),
         )
 
     def sealed(self, content: bytes) -> Sealed:

@@ -90,7 +90,7 @@ MESSAGES: dict[str, list[MeshMessage | LeaderStatement | ToLeader | ToParticipan
             metrics=Metrics(accuracy=0.5, loss=0.25, samples=10),
             reply_key=KEY,
             encoding="int8",
-            weights=b"weights",
+            weights=memoryview(b"weights"),
         ),
         ModelRequest(digest=DIGEST, reply_key=KEY),
     ],

@@ -4,8 +4,10 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from appliance.aggregation.tensors import Arrays
-from appliance.words.models import ModelLayout, TensorLayout
+from appliance.aggregation.encoding import check
+from appliance.aggregation.numbers import Weights, in_memory, parts
+from appliance.aggregation.tensors import Arrays, count_of
+from appliance.words.models import Encoding, ModelLayout, TensorLayout
 
 SMALL: ModelLayout = (
     TensorLayout("a.bias", "F32", (3,)),
@@ -20,6 +22,24 @@ def drawn(seed: int, layout: ModelLayout = SMALL) -> Arrays:
     return {
         tensor.name: random.standard_normal(tensor.shape).astype(np.float32).reshape(tensor.shape) for tensor in layout
     }
+
+
+def decode(content: bytes, base: Arrays, layout: ModelLayout, encoding: Encoding) -> Arrays:
+    """Return the tensors that an update's bytes stand for. Raises RemoteError."""
+    return whole(check(content, layout, encoding).restored(in_memory(base)), layout)
+
+
+def whole(weights: Weights, layout: ModelLayout) -> Arrays:
+    """Return the tensors of a model that is read part by part."""
+    arrays: Arrays = {}
+    for tensor in layout:
+        numbers = weights[tensor.name]
+        assert len(numbers) == count_of(tensor)
+        flat = np.empty(len(numbers), np.float32)
+        for part in parts(len(numbers)):
+            flat[part] = numbers[part]
+        arrays[tensor.name] = flat.reshape(tensor.shape)
+    return arrays
 
 
 def models(elements: st.SearchStrategy[float]) -> st.SearchStrategy[Arrays]:

@@ -11,12 +11,12 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.aggregation.encoding import SCALES, decode, encode, encoded_layout
+from appliance.aggregation.encoding import SCALES, encode, encoded_layout
 from appliance.aggregation.tensors import Arrays, serialise
 from appliance.aggregation.validation import is_finite
 from appliance.words.errors import RemoteError
 from appliance.words.models import Encoding, ModelLayout, TensorLayout
-from tests.unit.aggregation.layouts import SMALL, drawn, models
+from tests.unit.aggregation.layouts import SMALL, decode, drawn, models
 
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 WEIGHTS = st.floats(-10.0, 10.0, width=32)

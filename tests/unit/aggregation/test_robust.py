@@ -8,6 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from appliance.aggregation.numbers import in_memory
 from appliance.aggregation.strategies import strategy_for
 from appliance.aggregation.tensors import Arrays
 from appliance.words.models import MOST_SAMPLES, ModelLayout, TensorLayout
@@ -94,7 +95,7 @@ def test_models_of_several_chunks(name: str, count: int) -> None:
     updates, base = [(drawn(seed, LARGE), 10 * seed) for seed in range(1, count + 1)], drawn(0, LARGE)
     made = strategy_for(Aggregation(name), LARGE, lambda: base)  # type: ignore[arg-type]
     for arrays, samples in updates:
-        made.add(arrays, samples)
+        made.add(in_memory(arrays), samples)
     assert close(made.result(), reference(name, updates, 1, base), 5.0)
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from appliance.aggregation.numbers import in_memory
 from appliance.aggregation.state import parse_model, serialise_model, state_name
 from appliance.aggregation.strategies import strategy_for
 from appliance.aggregation.tensors import Arrays
@@ -32,7 +33,7 @@ def one_round(chosen: Aggregation, base: bytes, updates: Updates, layout: ModelL
     """Do a round as a leader does that knows of the rounds before it nothing but the base model's bytes."""
     strategy = strategy_for(chosen, layout, lambda: parse_model(base, layout))
     for arrays, samples in updates:
-        strategy.add(arrays, samples)
+        strategy.add(in_memory(arrays), samples)
     return serialise_model(strategy.result(), layout)
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from appliance.aggregation.numbers import in_memory
 from appliance.aggregation.state import parse_model, serialise_model
 from appliance.aggregation.strategies import strategy_for
 from appliance.aggregation.strategy import Strategy
@@ -32,7 +33,7 @@ def strategy(name: str, attackers: int = 1, base: Arrays | None = None) -> Strat
 def result(name: str, updates: Updates, attackers: int = 1, base: Arrays | None = None) -> Arrays:
     made = strategy(name, attackers, base)
     for arrays, samples in updates:
-        made.add(arrays, samples)
+        made.add(in_memory(arrays), samples)
     return made.result()
 
 
@@ -111,12 +112,12 @@ def test_arrays_are_left_alone_and_another_model_is_refused(name: str) -> None:
     updates = [(drawn(seed), 10) for seed in range(5)]
     made = strategy(name)
     for arrays, samples in updates:
-        made.add(arrays, samples)
-    for wrong in ({}, drawn(9) | {"scale": np.zeros(1, np.float32)}):
-        with pytest.raises(ValueError, match="missing or not of shape"):
-            made.add(wrong, 10)
+        made.add(in_memory(arrays), samples)
+    for wrong in ({}, drawn(9) | {"scale": np.zeros(2, np.float32)}):
+        with pytest.raises(ValueError, match="missing or has not"):
+            made.add(in_memory(wrong), 10)
     with pytest.raises(ValueError, match="has no weight"):
-        made.add(drawn(9), 0)
+        made.add(in_memory(drawn(9)), 0)
     before = serialise_model(made.result(), SMALL)
     assert before == serialise_model(made.result(), SMALL)
     for seed, (arrays, _) in enumerate(updates):

@@ -18,6 +18,7 @@ from appliance.storage.models import KeptUpdate, Residual
 from appliance.words.errors import ApplianceError, StateError
 from appliance.words.models import Encoding, TensorLayout
 from appliance.words.settings import Aggregation
+from tests.unit.aggregation.layouts import whole
 from tests.unit.node.test_work import Pair, changed, commit
 
 
@@ -25,12 +26,13 @@ def sent(pair: Pair, update: FinishedUpdate) -> dict[str, Array]:
     """Deliver an update that is to count; return what the strategy is given of it."""
     opened = pair.deliver(update)
     assert opened.refusal == ""
-    arrays = pair.leader._opened[opened.handle].arrays
-    assert arrays is not None
+    kept = pair.leader._opened[opened.handle].kept
+    assert kept is not None
+    arrays = whole(kept[1], pair.layout)
     pair.leader.count(opened.handle)
     receipt = pair.answered(pair.leader.answer(opened.handle, accepted=True, reason=""))
     assert isinstance(receipt, OpenedReceipt)
-    return dict(arrays)
+    return arrays
 
 
 def same(one: Mapping[str, Array], other: Mapping[str, Array]) -> bool:

@@ -43,17 +43,24 @@ class Pair:
     ) -> None:
         trainer = Trainer(Training(), AnnTask(datasets.load(Data(shards=20), folder / "data")))
         self.layout = trainer.layout
+        self.keys, self.trainer, self.encoding = keys, trainer, encoding
         self.leader_models, self.models = ModelStore(folder / "leader"), ModelStore(folder / "models")
         self.folder = folder / "update"
         self.updates, self.residuals = UpdateStore(folder / "update"), ResidualStore(folder / "update")
-        self.keys, self.trainer, self.encoding = keys, trainer, encoding
-        self.leader = AggregatorWork(trainer, self.leader_models, keys, secrets.token_bytes, settings)
+        self.leader = self.leading(settings)
         self.checkpoints = CheckpointStore(folder / "training")
         self.wallet = Wallet(secrets.token_bytes(32))
         self.participant = self.restarted()
         self.token_key = b""
         self.base = self.leader.create_initial_model()
         self.announce(1)
+
+    def leading(self, settings: Aggregation) -> AggregatorWork:
+        """Return the leader's work as it begins."""
+        collected = self.folder / "collected"
+        return AggregatorWork(
+            self.trainer, self.leader_models, self.keys, secrets.token_bytes, settings, folder=collected
+        )
 
     def restarted(self) -> ParticipantWork:
         """Return the participant's work as it begins, with what is on its disk."""
@@ -79,7 +86,7 @@ class Pair:
         assert isinstance(content, bytes)
         self.leader_models = ModelStore(self.folder / f"leader{term}")
         assert self.leader_models.put(content) == self.base
-        self.leader = AggregatorWork(self.trainer, self.leader_models, self.keys, secrets.token_bytes, settings)
+        self.leader = self.leading(settings)
         self.announce(term)
 
     def start_round(self, term: int = 1) -> None:

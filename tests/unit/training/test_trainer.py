@@ -14,6 +14,7 @@ import safetensors.numpy
 import torch
 
 from appliance.aggregation.fedavg import FedAvg
+from appliance.aggregation.numbers import in_memory
 from appliance.aggregation.state import serialise_model, state_name
 from appliance.aggregation.tensors import parse, serialise
 from appliance.aggregation.validation import parse_update
@@ -176,7 +177,7 @@ def test_federated_rounds_on_the_digits_learn() -> None:
         mean = FedAvg(layout)
         for trainer in trainers:
             update = trained(trainer, model, round_)
-            mean.add(parse_update(update.weights, layout), update.samples)
+            mean.add(in_memory(parse_update(update.weights, layout)), update.samples)
         model = serialise(mean.result(), layout)
         accuracies.append(trainers[0].evaluate(model).accuracy)
     assert accuracies[0] < 0.3

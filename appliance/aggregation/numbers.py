@@ -1,0 +1,36 @@
+"""A model's numbers, read part by part: from arrays in memory, or from wherever else they are kept."""
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.aggregation.tensors import Array
+
+AT_ONCE = 1 << 15
+"""Numbers at once: float64 temporaries of them (256 KiB each) stay in the processor's cache, and are bounded."""
+
+
+class Numbers(Protocol):
+    """float32 numbers in a row, which don't change; an array of shape (count,) is that."""
+
+    def __len__(self) -> int:
+        """Return how many they are."""
+
+    def __getitem__(self, part: slice, /) -> NDArray[np.float32]:
+        """Return a part, of shape (stop - start,); ``part`` is one of ``parts``, or lies in one."""
+
+
+Weights = Mapping[str, Numbers]
+"""By the names of the tensors."""
+
+
+def in_memory(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return arrays of any shape as numbers in a row, without a copy if they are contiguous."""
+    return {name: array.reshape(-1) for name, array in arrays.items()}
+
+
+def parts(count: int, at_once: int = AT_ONCE) -> Iterator[slice]:
+    """Yield all of ``count`` numbers, in their order, ``at_once`` at once."""
+    return (slice(start, min(start + at_once, count)) for start in range(0, count, at_once))

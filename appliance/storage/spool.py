@@ -1,0 +1,43 @@
+"""Bytes that are too many for memory, and need not outlive the process: in files without a name."""
+
+import os
+import tempfile
+import weakref
+from pathlib import Path
+
+from appliance.storage.files import state_error, write_fully
+from appliance.words.errors import StateError
+
+
+class Spooled:
+    """Content in a file without a name: its space is free again when it is closed, or the process ends in any way.
+
+    Not durable, nor readable for anyone else. Raises StateError.
+    """
+
+    def __init__(self, folder: Path, content: bytes | memoryview) -> None:
+        self._folder = folder
+        self.size = len(content)
+        try:
+            with tempfile.TemporaryFile(prefix=".", suffix=".tmp", dir=folder, buffering=0) as file:
+                write_fully(file.fileno(), content)
+                self._handle = os.dup(file.fileno())
+        except OSError as error:
+            raise state_error("write in", folder, error) from error
+        self._closing = weakref.finalize(self, os.close, self._handle)
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Return the bytes from ``start`` up to ``stop``."""
+        if not self._closing.alive:
+            raise ValueError("it is closed")
+        try:
+            content = os.pread(self._handle, stop - start, start)
+        except OSError as error:
+            raise state_error("read in", self._folder, error) from error
+        if len(content) < stop - start:
+            raise StateError(f"can't read in {self._folder}: a file ends before its content does")
+        return content
+
+    def close(self) -> None:
+        """Give the space back; so does the end of this object."""
+        self._closing()
