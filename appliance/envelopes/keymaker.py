@@ -1,10 +1,14 @@
 """The pool's child process: for each byte on standard input, one RSA key on standard output (see ``pool``).
 
+Who takes a key is in the middle of something, such as the end of a round. So a key that is ordered for ``LATER`` is
+made when nothing was ordered for a moment; one that is ordered for ``NOW``, and all before it, at once.
+
 A key is its length (4 bytes, big-endian) and its DER, PKCS #8, on a pipe that only parent and child hold. The child
 ends when its input ends, so it never outlives its parent by more than one key.
 """
 
 import os
+import select
 import signal
 import sys
 
@@ -13,6 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 NICENESS = 5
 """As training: heartbeats go first, and a round that waits for a key gets it (see ``pool``)."""
+NOW, LATER = b"n", b"l"
+REST_S = 1.0
+_AT_ONCE = 4096
 
 
 def main() -> None:
@@ -21,14 +28,28 @@ def main() -> None:
     os.nice(NICENESS)
     # A Ctrl-C at a terminal reaches the whole group; only the parent decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    while os.read(sys.stdin.fileno(), 1):
-        der = rsa.generate_private_key(public_exponent=65537, key_size=bits).private_bytes(
-            serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+    ordered, rest_s = 0, 0.0
+    while True:
+        came, _, _ = select.select([sys.stdin], [], [], rest_s if ordered else None)
+        if came:
+            orders = os.read(sys.stdin.fileno(), _AT_ONCE)
+            if not orders:
+                return
+            ordered += len(orders)
+            rest_s = 0.0 if NOW in orders else REST_S
+            continue
         try:
-            os.write(sys.stdout.fileno(), len(der).to_bytes(4, "big") + der)
+            _make(bits)
         except BrokenPipeError:
             return
+        ordered, rest_s = ordered - 1, 0.0
+
+
+def _make(bits: int) -> None:
+    der = rsa.generate_private_key(public_exponent=65537, key_size=bits).private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    os.write(sys.stdout.fileno(), len(der).to_bytes(4, "big") + der)
 
 
 if __name__ == "__main__":

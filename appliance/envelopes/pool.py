@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from appliance.envelopes import keymaker
+from appliance.envelopes.keymaker import LATER, NOW
 from appliance.envelopes.keys import PrivateKey, Suite, private_key
 from appliance.words.errors import ApplianceError
 
@@ -26,6 +27,8 @@ _log = logging.getLogger(__name__)
 _RESTART_S = 2.0
 WAIT_S = 60.0
 _CLOSE_S = 5.0
+_LOW = 3
+"""With so many keys or fewer, the next can't wait."""
 
 
 class KeyPool:
@@ -73,7 +76,7 @@ class KeyPool:
         """
         began = time.monotonic()
         with self._filled:
-            self._order(1)
+            self._order(NOW if len(self._keys) <= _LOW else LATER)
             came = self._filled.wait_for(lambda: self._keys or self._closed.is_set(), WAIT_S)
             self.longest_wait_s = max(self.longest_wait_s, time.monotonic() - began)
             if not came or not self._keys:
@@ -104,7 +107,7 @@ class KeyPool:
             if self._closed.is_set():
                 return
             child = self._child = _start_child(self._bits)
-            self._order(self._size - len(self._keys))
+            self._order(NOW * (self._size - len(self._keys)))
         with child:
             assert child.stdout is not None  # noqa: S101 - for the type checker: it was started with a pipe
             while (der := _read_key(child.stdout)) is not None:
@@ -117,11 +120,11 @@ class KeyPool:
         with self._lock:
             self._child = None
 
-    def _order(self, count: int) -> None:
-        """Ask the child for more keys; the caller holds the lock. A child that is gone is replaced by ``_run``."""
+    def _order(self, keys: bytes) -> None:
+        """Ask the child for a key for each byte; the caller holds the lock. A child that is gone ``_run`` replaces."""
         if self._child is not None and self._child.stdin is not None:
             try:
-                self._child.stdin.write(b"k" * count)
+                self._child.stdin.write(keys)
             except OSError:
                 _log.debug("the key pool's child process is gone")
 
