@@ -14,8 +14,8 @@ class Strategy(Protocol):
     def add(self, update: Weights, samples: int) -> None:
         """Add an update: finite numbers for each tensor of the layout, on ``samples`` (at least 1) training samples.
 
-        They are kept, and read at ``result``; must not change until then. Raises ValueError, with nothing added, if
-        they are not of the layout; updates from the network went through ``encoding.check``.
+        They are kept, for ``result`` to read, and must not change until then. Raises ValueError, with nothing added,
+        if they are not of the layout; updates from the network went through ``encoding.check``.
         """
 
     def result(self) -> Arrays:

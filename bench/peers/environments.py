@@ -56,7 +56,13 @@ class Environment:
     def _run(self, *command: str) -> None:
         try:
             ended = subprocess.run(
-                command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_WITHIN_S
+                command,
+                check=False,
+                cwd=CACHE,  # p2pfl makes a folder for its log where it is imported
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_WITHIN_S,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise OperatorError(f"the environment {self.folder} can't be made: {error}") from None
