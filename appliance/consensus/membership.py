@@ -3,6 +3,7 @@
 Any two majorities of memberships that differ in one voter share a node, so a change needs no second phase.
 """
 
+import zlib
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -15,6 +16,11 @@ from appliance.words.ids import NodeName
 
 Place = Annotated[str, Meta(max_length=300)]
 """Where a node is reached, in words that only the shells read."""
+
+
+_ZLIB = b"\x78"
+"""Compressed bytes begin with this (RFC 1950, a window of 32 KiB); msgpack's of a membership never do."""
+_UNPACKED_LIMIT = 64 * 1024
 
 
 class Membership(Record, frozen=True):
@@ -41,7 +47,7 @@ class Membership(Record, frozen=True):
         """Return the membership with one more node. Raises OperatorError if that can't be."""
         if node in self.names:
             raise OperatorError(f"{node} is a member of the cluster already")
-        return self._checked(Membership(self.voters, {**self.learners, node: place}))
+        return check_size(Membership(self.voters, {**self.learners, node: place}))
 
     def promoted(self, learner: NodeName) -> "Membership":
         """Return the membership in which this learner votes."""
@@ -59,16 +65,6 @@ class Membership(Record, frozen=True):
         )
         return Membership(voters, learners)
 
-    @staticmethod
-    def _checked(membership: "Membership") -> "Membership":
-        size = len(encode_membership(membership))
-        if size > ENTRY_LIMIT:
-            raise OperatorError(
-                f"the members' names and addresses would take {size} bytes, and {ENTRY_LIMIT} are allowed: "
-                "the cluster is full"
-            )
-        return membership
-
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 _decoder = msgspec.msgpack.Decoder(Membership)
@@ -80,17 +76,42 @@ def of(names: Iterable[NodeName]) -> Membership:
 
 
 def encode_membership(membership: Membership) -> bytes:
-    """Return the bytes of an entry of kind ``members``."""
-    return _encoder.encode(membership)
+    """Return the bytes of an entry of kind ``members``: compressed if they are more than an entry carries.
+
+    Names and addresses are much alike: so many more of them fit than otherwise.
+    """
+    content = _encoder.encode(membership)
+    return content if len(content) <= ENTRY_LIMIT else zlib.compress(content, level=9)
+
+
+def check_size(membership: Membership) -> Membership:
+    """Return a membership that an entry can carry. Raises OperatorError on a larger one."""
+    size = len(encode_membership(membership))
+    if size > ENTRY_LIMIT or len(_encoder.encode(membership)) > _UNPACKED_LIMIT:
+        raise OperatorError(
+            f"the names and addresses of {len(membership.names)} members would take {size} bytes, and {ENTRY_LIMIT} "
+            "are allowed: the cluster is full"
+        )
+    return membership
 
 
 def membership_of(entry: Entry) -> Membership:
     """Read an entry of kind ``members``. Raises RemoteError if it holds none: no correct leader made it."""
     try:
-        membership = _decoder.decode(entry.data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        membership = _decoder.decode(_unpacked(entry.data))
+    except (zlib.error, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise RemoteError("an entry of kind members that holds none") from None
     return check_membership(membership)
+
+
+def _unpacked(data: bytes) -> bytes:
+    if not data.startswith(_ZLIB):
+        return data
+    opener = zlib.decompressobj()
+    content = opener.decompress(data, _UNPACKED_LIMIT)
+    if not opener.eof or opener.unused_data:
+        raise zlib.error("it does not end where the entry does, or is longer than any can be")
+    return content
 
 
 def check_membership(membership: Membership) -> Membership:

@@ -200,12 +200,17 @@ def check_sequence(message: AppendEntries) -> None:
 
 
 def batch(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    """Return the first entries, as many as one message carries; at least one if there is any."""
+    """Return the first entries, as many as one message carries; at least one if there is any.
+
+    Raises ValueError if that one is too large: no correct leader makes it, and to send nothing would move nothing on.
+    """
     taken: list[Entry] = []
     size = 0
     for entry in entries:
         size += len(_encoder.encode(entry))
         if size > BATCH_LIMIT:
+            if not taken:
+                raise ValueError(f"an entry of {size} bytes, and a message carries {BATCH_LIMIT}")
             break
         taken.append(entry)
     return tuple(taken)

@@ -9,7 +9,9 @@ from typing import get_args, get_origin
 
 import msgspec
 
-from appliance.words.errors import ConfigurationError
+from appliance.consensus.membership import check_size
+from appliance.datagrams.places import membership_of
+from appliance.words.errors import ConfigurationError, OperatorError
 from appliance.words.hours import Hours
 from appliance.words.ids import NodeName
 from appliance.words.settings import (
@@ -224,7 +226,7 @@ def _check(config: Config, path: Path) -> None:
     if config.consensus.engine == "raftos" and config.consensus.raftos_secret is None:
         refuse("consensus.raftos_secret", "is missing: raftos needs 32 random bytes in a file, the same everywhere")
     _check_numbers(config, refuse)
-    _check_addresses(members, refuse)
+    _check_addresses(config.cluster, refuse)
     timing = config.consensus
     if timing.election_timeout_s < 3 * timing.heartbeat_interval_s:
         refuse(
@@ -273,8 +275,13 @@ def _check_numbers(config: Config, refuse: Callable[[str, str], None]) -> None:
                 refuse(f"{name}.{key}", f"is {value:g}, and must be at most {LARGEST:g}")
 
 
-def _check_addresses(members: dict[NodeName, Member], refuse: Callable[[str, str], None]) -> None:
-    """Refuse two members in one place: most often a copied table."""
+def _check_addresses(cluster: Cluster, refuse: Callable[[str, str], None]) -> None:
+    """Refuse two members in one place: most often a copied table; and more than consensus can write down."""
+    members = cluster.members
+    try:
+        check_size(membership_of(cluster))
+    except OperatorError as error:
+        refuse("cluster.members", str(error))
     for port in ("mesh_port", "consensus_port"):
         taken: dict[tuple[str, int], NodeName] = {}
         for name, member in members.items():

@@ -1,26 +1,38 @@
 """Membership changes: thesis, chapter 4; learners, 4.2.1; a leader that leaves, 4.2.2; a hole mended, raft-dev 2015."""
 
+import hashlib
+import random
+import zlib
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from appliance.consensus import membership
 from appliance.consensus.core import Raft
-from appliance.consensus.membership import Membership, encode_membership, membership_of
+from appliance.consensus.membership import Membership, check_size, encode_membership, membership_of
 from appliance.consensus.messages import (
+    BATCH_LIMIT,
+    ENTRY_LIMIT,
     AppendEntries,
     AppendEntriesReply,
     Entry,
     HardState,
     RequestVote,
     RequestVoteReply,
+    batch,
 )
 from appliance.consensus.ready import Role
+from appliance.consensus.snapshot import Kept
 from appliance.words.errors import OperatorError, RemoteError
 from appliance.words.ids import Monotonic
+from appliance.words.settings import Consensus
 from tests.unit.consensus.bench import TIMEOUT, Bench, accept, core, entries, leading, led
 
 T0 = Monotonic(0.0)
+LONG = hashlib.shake_256(b"a place that nothing makes shorter").hexdigest(2000)
+MANY = Membership({f"node{number}": f"10.0.0.{number} 7000 7001" for number in range(100)})
+"""More than an entry carries as they are, and less when they are compressed."""
 
 
 def voters(bench: Bench, name: str) -> set[str]:
@@ -229,7 +241,10 @@ def test_what_can_not_be_is_refused_in_a_sentence() -> None:
         (lambda: a.remove("z", bench.now), "z is no member"),
         (lambda: b.add("d", "d", bench.now), "does not lead"),
         (lambda: b.remove("a", bench.now), "does not lead"),
-        (lambda: a.add("d", "x" * 2000, bench.now), "the cluster is full"),
+        (
+            lambda: a.add("d", LONG, bench.now),
+            "bytes, and 1024 are allowed: the cluster is full",
+        ),
         (lambda: led(1).nodes["a"].remove("a", T0), "the last node that votes"),
     ]
     for change, sentence in attempts:
@@ -265,3 +280,71 @@ def test_a_membership_that_is_none_is_refused() -> None:
             membership_of(Entry(1, 1, "members", encode_membership(bad)))
     with pytest.raises(RemoteError, match="holds none"):
         membership_of(Entry(1, 1, "members", b"\xff"))
+
+
+def test_a_hundred_members_fit_into_an_entry() -> None:
+    assert len(msgspec.msgpack.encode(MANY)) > 2 * ENTRY_LIMIT
+    assert len(encode_membership(check_size(MANY))) <= ENTRY_LIMIT
+    assert membership_of(Entry(1, 1, "members", encode_membership(MANY))) == MANY
+    few = membership.of("abc")
+    assert encode_membership(few) == msgspec.msgpack.encode(few, order="deterministic"), "as before there were many"
+
+
+def test_more_members_than_an_entry_carries_are_refused_in_a_sentence() -> None:
+    for places in (LONG[:300], "a" * 300):
+        too_many = Membership({f"node{number}": f"{number}{places}"[:300] for number in range(250)})
+        with pytest.raises(OperatorError, match=r"of 250 members would take .* the cluster is full"):
+            check_size(too_many)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        zlib.compress(bytes(2**24), level=9),
+        zlib.compress(msgspec.msgpack.encode(MANY)) + b"x",
+        zlib.compress(msgspec.msgpack.encode(MANY))[:-1],
+        zlib.compress(b"no membership"),
+        zlib.compress(zlib.compress(msgspec.msgpack.encode(MANY))),
+        b"x",
+    ],
+)
+def test_a_compressed_entry_that_holds_none_is_refused_whatever_it_unpacks_to(data: bytes) -> None:
+    with pytest.raises(RemoteError, match="an entry of kind members that holds none"):
+        membership_of(Entry(1, 1, "members", data))
+
+
+def test_an_entry_that_no_message_carries_is_a_mistake_and_no_endless_loop() -> None:
+    small, large = Entry(1, 1, "data", b"small"), Entry(2, 1, "data", bytes(BATCH_LIMIT))
+    assert batch([small, large]) == (small,)
+    with pytest.raises(ValueError, match="a message carries 1140"):
+        batch([large, small])
+
+
+def test_a_leader_of_a_hundred_tells_them_all_who_they_are() -> None:
+    raft = Raft(
+        node="node0",
+        bootstrap=MANY,
+        settings=Consensus(),
+        hard_state=HardState(0, None, 0),
+        kept=Kept([]),
+        random=random.Random(0),
+        now=T0,
+    )
+    others = sorted(MANY.voters.keys() - {"node0"})
+    raft.tick(raft.next_deadline)
+    for pre in (True, False):
+        for voter in others[:50]:
+            raft.step(voter, RequestVoteReply(1, pre, True), T0)
+    raft.ready()
+    for follower in others:
+        raft.step(follower, AppendEntriesReply(1, True, 1), T0)
+    told = {
+        name: membership_of(entry)
+        for name, message in raft.ready().messages
+        if isinstance(message, AppendEntries)
+        for entry in message.entries
+        if entry.kind == "members"
+    }
+    assert told == dict.fromkeys(others, MANY)
+    accept(raft, *others[:50])
+    assert raft.log.commit == raft.log.last_index == 2

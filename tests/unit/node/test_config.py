@@ -1,5 +1,6 @@
 """A configuration that can't be used: the file, the key and what is allowed, in one sentence."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -248,3 +249,15 @@ def test_who_joins_knows_others_that_it_can_join(tmp_path: Path) -> None:
     assert _refused(tmp_path, alone).startswith("cluster.join: is true, and cluster.members names no other node")
     raftos = joins + '[consensus]\nengine = "raftos"\n'
     assert _refused(tmp_path, raftos) == "cluster.join: is true, and the engine raftos knows no nodes that join"
+
+
+def test_a_cluster_that_consensus_can_not_write_down_is_refused(tmp_path: Path) -> None:
+    def with_members(count: int) -> str:
+        names = [f"n{hashlib.sha256(bytes([number])).hexdigest()[:40]}" for number in range(count)]
+        more = "".join(f'{name} = {{ host = "{name}.example" }}\n' for name in names)
+        return WHOLE.replace('node2 = { host = "10.0.0.3" }\n', more)
+
+    assert len(_load(tmp_path, with_members(25)).cluster.members) == 27
+    problem = _refused(tmp_path, with_members(60))
+    assert problem.startswith("cluster.members: the names and addresses of 62 members would take ")
+    assert problem.endswith(" bytes, and 1024 are allowed: the cluster is full")
