@@ -7,7 +7,10 @@ from appliance.words.ids import Monotonic, NodeName, Term
 from appliance.words.settings import Consensus
 
 FAVOUR = 0.5
-"""Election timeouts for which a node grants trials to one candidate only."""
+"""Election timeouts for which a node grants trials to one candidate only, unless a better one asks."""
+
+UNDISTURBED = 0.1
+"""Election timeouts for which it does so in any case: time for the one to win."""
 
 
 class Candidacy:
@@ -59,13 +62,15 @@ class Favourite:
     def __init__(self, *, node: NodeName, log: Log, settings: Consensus, now: Monotonic) -> None:
         self._node = node
         self._log = log
-        self._lasts = FAVOUR * settings.election_timeout_s
+        self._timeout_s = settings.election_timeout_s
         self._name: NodeName | None = None
-        self._until = now
+        self._since = now
 
     def choose(self, name: NodeName, now: Monotonic) -> None:
         """Favour a node for a while."""
-        self._name, self._until = name, Monotonic(now + self._lasts)
+        if name != self._name or now >= self._since + FAVOUR * self._timeout_s:
+            self._since = now
+        self._name = name
 
     def give_up(self) -> None:
         """This node's own trial is lost: no reason any more to refuse one that may win, and never again, if it lags."""
@@ -75,8 +80,15 @@ class Favourite:
     def allows(self, name: NodeName, now: Monotonic) -> bool:
         """Say whether a node may be granted its trial; the first that asks, and who asks again.
 
-        A node that tries itself gives way to one that has led less, of equals to the first by name.
+        The favourite gives way to one that has led less, of equals to the first by name: of many who try, each favoured
+        by a few, this one then wins. At once if it is this node itself; another one that only just asked may win yet.
         """
-        turns = self._log.ledger.turns
-        gives_way = self._name == self._node and (turns.get(name, 0), name) < (turns.get(self._node, 0), self._node)
-        return self._name in {None, name} or now >= self._until or gives_way
+        if self._name in {None, name} or now >= self._since + FAVOUR * self._timeout_s:
+            return True
+        return self._is_outranked_by(name) and (
+            self._name == self._node or now >= self._since + UNDISTURBED * self._timeout_s
+        )
+
+    def _is_outranked_by(self, name: NodeName) -> bool:
+        turns, favourite = self._log.ledger.turns, self._name or ""
+        return (turns.get(name, 0), name) < (turns.get(favourite, 0), favourite)

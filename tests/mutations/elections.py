@@ -169,6 +169,13 @@ ELECTIONS = (
         "two win their trials at once, and split the votes",
     ),
     Mutation(
+        "a favourite of others gives way to nobody",
+        CANDIDACY,
+        "self._name == self._node or now >= self._since + UNDISTURBED * self._timeout_s",
+        "self._name == self._node",
+        "of many who try at once each is favoured by a few, and for ever none is elected",
+    ),
+    Mutation(
         "a lost trial stands in the way",
         CORE,
         "            self._favourite.give_up()\n",

@@ -1,5 +1,6 @@
 """Histories of clusters under faults. ``SEEDS=10000 pytest tests/simulation/consensus`` runs more of them."""
 
+import math
 import os
 import statistics
 
@@ -37,3 +38,18 @@ def test_a_quiet_cluster_elects_once() -> None:
     world.run_until(300.0)
     assert world.leader() is not None
     assert max(process.raft.term for process in world.running.values()) <= 2
+
+
+@pytest.mark.parametrize("nodes", [20, 40])
+def test_many_nodes_on_a_slow_network_find_a_leader_soon(nodes: int) -> None:
+    """All stand within one election timeout, and answers take up to two fifths of one: most trials overlap."""
+    patient = Consensus(heartbeat_interval_s=0.5, election_timeout_s=5.0)
+    times = []
+    for seed in range(12):
+        world = World(seed, nodes, patient)
+        world.faults = Faults(loss=0.01, delay=1.0, disk=0.005)
+        world.most_events = math.inf
+        assert world.run_till(lambda world=world: world.leader() is not None, 60.0, 0.05), f"seed {seed}"  # type: ignore[misc]
+        times.append(world.now)
+    print(f"{nodes} nodes: median {statistics.median(times):.1f} s, worst {max(times):.1f} s")
+    assert max(times) <= 20.0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from appliance.consensus.candidacy import FAVOUR
+from appliance.consensus.candidacy import FAVOUR, UNDISTURBED
 from appliance.consensus.core import Raft
 from appliance.consensus.messages import AppendEntries, Entry, HardState, RequestVote, RequestVoteReply
 from appliance.consensus.quorum import Outcome, Tally, majority, reached_by_majority
@@ -100,10 +100,24 @@ def test_trials_are_granted_to_one_at_a_time() -> None:
     raft = core("a", 5)
     for sender, seconds, granted in [
         ("c", 0.0, True),
-        ("b", 0.1, False),
+        ("d", UNDISTURBED * TIMEOUT, False),
         ("c", 0.2, True),
-        ("b", 0.2 + FAVOUR * TIMEOUT, True),
-        ("c", 0.2 + FAVOUR * TIMEOUT, False),
+        ("d", FAVOUR * TIMEOUT, True),
+        ("c", FAVOUR * TIMEOUT, False),
+    ]:
+        raft.step(sender, RequestVote(1, 0, 0, True, False), Monotonic(seconds))
+        assert [reply.granted for reply in replies(raft)] == [granted]
+
+
+def test_a_favourite_that_did_not_win_in_its_time_gives_way_to_a_better_one() -> None:
+    """Of many who try at once each would be favoured by a few, and none be elected."""
+    raft = core("a", 5)
+    for sender, seconds, granted in [
+        ("d", 0.0, True),
+        ("b", 0.9 * UNDISTURBED * TIMEOUT, False),
+        ("b", UNDISTURBED * TIMEOUT, True),
+        ("d", 2 * UNDISTURBED * TIMEOUT, False),
+        ("c", 2 * UNDISTURBED * TIMEOUT, False),
     ]:
         raft.step(sender, RequestVote(1, 0, 0, True, False), Monotonic(seconds))
         assert [reply.granted for reply in replies(raft)] == [granted]
