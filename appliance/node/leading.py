@@ -17,7 +17,7 @@ from appliance.node.shells import Shells
 from appliance.rounds import actions as do
 from appliance.rounds.collected import Judged, OpenedUpdate
 from appliance.words.errors import RemoteError
-from appliance.words.ids import Digest, Monotonic, NodeName, Term, short
+from appliance.words.ids import Digest, Monotonic, NodeName, Round, Term, short
 from appliance.words.messages import Candidate, ModelRequest, Signed, encode
 from appliance.words.models import GlobalModel
 
@@ -51,6 +51,7 @@ class Leading:
         hear: Hear,
     ) -> None:
         self.key_id = b""
+        self._collecting: tuple[Term, Round] = 0, 0
         self._seen = Seen(ENVELOPES_REMEMBERED)
         self._core = core
         self._shells = shells
@@ -78,8 +79,15 @@ class Leading:
         self._errands.on_aggregator(
             functools.partial(self._work.open, envelope),
             functools.partial(self._opened, peer),
-            functools.partial(self._errands.envelope_failed, peer),
+            functools.partial(self._not_opened, peer),
         )
+
+    def _not_opened(self, peer: NodeName, error: Exception) -> None:
+        """An envelope could not be opened: its sender's fault; or there is no space for it here, but elsewhere."""
+        self._errands.envelope_failed(peer, error)
+        if not isinstance(error, RemoteError):
+            term, round_ = self._collecting
+            self._carry_out(self._core.aggregator.aggregation_failed(term, round_, str(error), self._now()))
 
     def _opened(self, peer: NodeName, content: OpenedUpdate | ModelRequest) -> None:
         if isinstance(content, ModelRequest):
@@ -126,6 +134,7 @@ class Leading:
 
     def _begin_round(self, action: do.StartCollecting) -> None:
         aggregator, term, round_ = self._core.aggregator, action.term, action.round
+        self._collecting = term, round_
 
         def begun(token_key: bytes) -> None:
             self._carry_out(aggregator.round_begun(term, round_, token_key, self._now()))
