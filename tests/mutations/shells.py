@@ -306,13 +306,6 @@ SHELLS = (
         "a nonce is used twice, which gives the key away",
     ),
     Mutation(
-        "the updates of a round stay open",
-        AGGREGATOR_WORK,
-        "            sealed.close()\n",
-        "            pass\n",
-        "each round takes more of the leader's disk",
-    ),
-    Mutation(
         "a receipt closes what it is for",
         AGGREGATOR_WORK,
         "        self._opened[handle] = replace(opened, kept=None)\n",
