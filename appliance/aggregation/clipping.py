@@ -7,6 +7,7 @@ for a count is only a claim. At least n // 2 + 1 updates then weigh that much, s
 f / (n // 2 + 1), and move the model by at most that share of the bound. Equal shards weigh the same, as in FedAvg.
 """
 
+import functools
 import math
 from statistics import median_low
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from appliance.aggregation.fedavg import FedAvg
 from appliance.aggregation.held import HeldUpdates, squared_distances
-from appliance.aggregation.numbers import Numbers, Weights
+from appliance.aggregation.numbers import Combined, Weights
 from appliance.aggregation.tensors import Arrays
 from appliance.words.models import ModelLayout
 
@@ -45,24 +46,14 @@ class NormClipping:
         return mean.result()
 
     def _scaled(self, update: Weights, scale: float) -> Weights:
-        return {name: _Scaled(self._base[name], numbers, scale) for name, numbers in update.items()}
+        combine = functools.partial(_nearer, scale)
+        return {name: Combined(self._base[name], numbers, combine) for name, numbers in update.items()}
 
 
-class _Scaled:
-    """The base plus ``scale``, below 1, times the update's difference from it."""
-
-    def __init__(self, base: Numbers, update: Numbers, scale: float) -> None:
-        self._base = base
-        self._update = update
-        self._scale = scale
-
-    def __len__(self) -> int:
-        return len(self._update)
-
-    def __getitem__(self, part: slice, /) -> NDArray[np.float32]:
-        base = self._base[part]
-        moved = self._update[part].astype(np.float64)
-        moved -= base
-        moved *= self._scale
-        moved += base
-        return moved.astype(np.float32)
+def _nearer(scale: float, base: NDArray[np.float32], update: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the base plus ``scale``, below 1, times the update's difference from it."""
+    moved = update.astype(np.float64)
+    moved -= base
+    moved *= scale
+    moved += base
+    return moved.astype(np.float32)

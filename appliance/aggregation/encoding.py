@@ -10,14 +10,15 @@ nothing is lost, only late; without it, rounding that always errs the same way a
 (Karimireddy et al. 2019, "Error Feedback Fixes SignSGD and other Gradient Compression Schemes").
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.aggregation.numbers import Numbers, Weights, in_memory, parts
+from appliance.aggregation.numbers import Combined, Numbers, Values, Weights, in_memory, parts
 from appliance.aggregation.strategy import check_layout
 from appliance.aggregation.tensors import Array, Arrays, parse, serialise
 from appliance.aggregation.validation import parse_update
@@ -100,16 +101,6 @@ def encode(
     return serialise(encoded, encoded_layout(layout, encoding)), lost
 
 
-class Values(Protocol):
-    """The numbers of one tensor of an update, as they were sent; an array of shape (count,) is such."""
-
-    def __len__(self) -> int:
-        """Return how many they are."""
-
-    def __getitem__(self, part: slice, /) -> NDArray[Any]:
-        """Return a part."""
-
-
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """An update as it was sent, and found to be one.
@@ -134,7 +125,10 @@ class Encoded:
         """
         if not self.scales:
             return dict(self.values)
-        return {name: _Restored(base[name], self.values[name], scale) for name, scale in self.scales.items()}
+        return {
+            name: Combined(base[name], self.values[name], functools.partial(_sum, scale))
+            for name, scale in self.scales.items()
+        }
 
 
 def check(content: bytes | memoryview, layout: ModelLayout, encoding: Encoding) -> Encoded:
@@ -162,21 +156,6 @@ def check(content: bytes | memoryview, layout: ModelLayout, encoding: Encoding) 
         {tensor.name: encoded[tensor.name].reshape(-1) for tensor in layout},
         {tensor.name: float(scale) for tensor, scale in zip(layout, scales, strict=True)},
     )
-
-
-class _Restored:
-    """The weights of one tensor: base and scaled difference."""
-
-    def __init__(self, base: Numbers, values: Values, scale: float) -> None:
-        self._base = base
-        self._values = values
-        self._scale = scale
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __getitem__(self, part: slice, /) -> NDArray[np.float32]:
-        return _sum(self._base[part], self._values[part], self._scale)
 
 
 class _Wanted:
@@ -213,12 +192,12 @@ def _rounded(wanted: _Wanted, form: _Form) -> tuple[NDArray[Any], np.float32, Ar
         if scale:
             scaled = exact / float(scale)
             values[part] = np.rint(scaled) if form.type.kind == "i" else scaled
-        sent = _sum(before, values[part], float(scale)).astype(np.float64) - before
+        sent = _sum(float(scale), before, values[part]).astype(np.float64) - before
         rest[part] = exact - sent
     return values, scale, rest
 
 
-def _sum(before: NDArray[np.float32], values: NDArray[Any], scale: float) -> NDArray[np.float32]:
+def _sum(scale: float, before: NDArray[np.float32], values: NDArray[Any]) -> NDArray[np.float32]:
     """Return the base plus the scaled difference, rounded once to float32.
 
     Never infinite: the sum is brought to the end of float32's range, which a weight may be at. A hostile update gains

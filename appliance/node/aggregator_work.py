@@ -66,7 +66,7 @@ class AggregatorWork:
     """The leader's secrets and updates. ``begin`` starts a term, ``end`` drops all that belongs to it.
 
     An update's content is in memory only while it is checked. Then it is kept in ``folder``, sealed as it came, and
-    opened again part by part when the round's updates become a model: so memory does not grow with their number.
+    opened again part by part when the round's updates become a model: so each takes a chunk of memory.
     """
 
     def __init__(

@@ -41,9 +41,9 @@ CASES = [
 ]
 
 
-def failover(seed: int, settings: Consensus, faults: Faults, nodes: int = 5) -> float:
-    """Return the virtual seconds from a leader's death to a new leader that may act."""
-    world = World(seed, nodes, settings)
+def failover(seed: int, settings: Consensus, faults: Faults) -> float:
+    """Return the virtual seconds from a leader's death to a new leader that may act; five nodes."""
+    world = World(seed, 5, settings)
     world.faults = faults
 
     def settled() -> bool:

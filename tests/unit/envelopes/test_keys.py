@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
+from appliance.envelopes.keymaker import LATER, NOW
 from appliance.envelopes.keys import (
     Suite,
     key_id_of,
@@ -70,6 +71,27 @@ def test_the_pool_fills_and_gives_no_key_twice() -> None:
         assert all(key.rsa.key_size == BITS for key in taken)
         _wait_for(lambda: pool.level == 3)
     assert pool.level == 0
+
+
+class _NeverRefilled(KeyPool):
+    """Its orders after the first are noted, and not carried out."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, BITS)
+        self.orders: list[bytes] = []
+
+    def _order(self, keys: bytes) -> None:
+        if not self.orders:
+            super()._order(keys)
+        self.orders.append(keys)
+
+
+def test_only_a_pool_that_is_low_is_in_a_hurry() -> None:
+    with _NeverRefilled(5) as pool:
+        _wait_for(lambda: pool.level == 5)
+        for _ in range(5):
+            pool.take()
+    assert pool.orders == [NOW * 5, LATER, LATER, NOW, NOW, NOW]
 
 
 def test_closing_is_prompt_even_while_a_key_is_made() -> None:

@@ -10,7 +10,7 @@ import pytest
 from appliance.envelopes.pool import KeyPool
 from appliance.storage import spool
 from appliance.words.errors import ApplianceError, DiskFullError, StateError
-from appliance.words.settings import Aggregation
+from appliance.words.settings import Aggregation, StrategyName
 from tests.unit.node.test_work import Pair, changed, count
 
 
@@ -66,8 +66,10 @@ def test_one_with_a_refusal_is_not_even_kept(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["mean", "median"])
-def test_a_damaged_one_makes_no_model_and_the_next_round_does(tmp_path: Path, keys: KeyPool, strategy: str) -> None:
-    pair = Pair(tmp_path, keys, Aggregation(strategy))  # type: ignore[arg-type]
+def test_a_damaged_one_makes_no_model_and_the_next_round_does(
+    tmp_path: Path, keys: KeyPool, strategy: StrategyName
+) -> None:
+    pair = Pair(tmp_path, keys, Aggregation(strategy))
     weights = changed(pair, lambda array: array)
     pair.start_round()
     count(pair, weights, weights, weights)
