@@ -362,10 +362,11 @@ class ConsensusDriver:
             self._awake.set()
 
     def _tell(self, change: RoleChange) -> None:
-        if change.role is Role.LEADER and self._former_leader is not None:
-            # Its silence is what made this node the leader: the next round need not wait until it counts as down.
-            # One that lives (it resigned) answers the first heartbeat.
-            self._liveness.forget(self._former_leader)
+        if self._former_leader not in (None, change.leader):
+            # If its silence is what the change comes from, neither the next round nor an envelope's stem need to count
+            # on it until it would be down by the common rule. One that resigned was heard just now.
+            silent_s = self._settings.election_timeout_s / 2
+            self._liveness.doubt(self._former_leader, silent_s, self._clock())
         self._former_leader = change.leader or self._former_leader
         self._application.on_role(change.role, change.term, change.leader)
 

@@ -27,9 +27,10 @@ class Liveness:
         if peer in self._told:
             self._heard[peer] = now
 
-    def forget(self, peer: NodeName) -> None:
-        """Take a peer for down until it is heard again."""
-        self._heard.pop(peer, None)
+    def doubt(self, peer: NodeName, silent_s: float, now: Monotonic) -> None:
+        """Take a peer for down, until it is heard again, if there was no word of it for ``silent_s`` seconds."""
+        if now - self._heard.get(peer, now) >= silent_s:
+            del self._heard[peer]
 
     def told(self, peer: NodeName, now: Monotonic) -> None:
         if peer in self._told:

@@ -10,7 +10,7 @@ import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import BytesPayload
 
-from appliance.mesh.queue import SendQueue
+from appliance.mesh.queue import Parcel, SendQueue
 from appliance.mesh.rates import REFUSED_S
 from appliance.words.ids import NodeName
 from appliance.words.settings import Member
@@ -79,8 +79,8 @@ class Link:
         """Messages that gave way to newer ones because the peer was too slow."""
         return self._queue.dropped
 
-    def put(self, message: bytes) -> None:
-        """Queue an encoded message."""
+    def put(self, message: Parcel) -> None:
+        """Queue a message."""
         self._queue.put(message)
 
     def set_tls(self, tls: ssl.SSLContext) -> None:
@@ -114,11 +114,13 @@ class Link:
     async def _send_all(self, session: aiohttp.ClientSession) -> None:
         while True:
             message = await self._queue.get()
-            problem = await self._deliver(session, message)
+            problem = await self._deliver(session, message.content)
             self.failed += bool(problem)
             if bool(problem) != bool(self.problem):
                 self._tell(problem)
             self.problem = problem
+            if problem and message.undelivered is not None:
+                message.undelivered()
 
     async def _deliver(self, session: aiohttp.ClientSession, message: bytes) -> str:
         """Send one message; return why it could not be, or an empty string."""

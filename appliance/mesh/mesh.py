@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Self
 
 from appliance.mesh.link import Link
+from appliance.mesh.queue import Parcel
 from appliance.mesh.server import OnMessage, Server, Wants
 from appliance.pki.identity import NodeIdentity
 from appliance.words.clock import Clock, system_clock
@@ -107,19 +108,24 @@ class Mesh:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
-    def send(self, peer: NodeName, message: MeshMessage) -> None:
-        """Queue a message for one peer, or hand it to this node itself if that is whom it is for."""
+    def send(self, peer: NodeName, message: MeshMessage, undelivered: Callable[[], None] | None = None) -> None:
+        """Queue a message for one peer, or hand it to this node itself if that is whom it is for.
+
+        Args:
+            undelivered: called on the event loop when the peer could not be reached, or would not take it; not for a
+                message that gave way to newer ones, nor for one whose peer is no member any more.
+        """
         if peer == self._node:
             self._hand_to_self(message)
         elif (link := self._links.get(peer)) is not None:  # one that is no member any more gets nothing
-            link.put(encode(message))
+            link.put(Parcel(encode(message), undelivered))
 
     def broadcast(self, message: MeshMessage, *, to: Collection[NodeName] | None = None) -> None:
         """Queue a message for every peer, or for those in ``to``; encoded once, and all queues share its bytes."""
-        content = encode(message)
+        parcel = Parcel(encode(message))
         for peer, link in self._links.items():
             if to is None or peer in to:
-                link.put(content)
+                link.put(parcel)
 
     @property
     def peers(self) -> Collection[NodeName]:

@@ -2,6 +2,16 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """An encoded message, and whom to call when it could not be delivered."""
+
+    content: bytes
+    undelivered: Callable[[], None] | None = None
 
 
 class SendQueue:
@@ -18,32 +28,32 @@ class SendQueue:
         self.dropped = 0
         self._bound = bound_bytes
         self._size = 0
-        self._messages: deque[bytes] = deque()
+        self._messages: deque[Parcel] = deque()
         self._filled = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def put(self, message: bytes) -> None:
+    def put(self, message: Parcel) -> None:
         """Append a message."""
-        if len(message) > self._bound:
+        if len(message.content) > self._bound:
             self.dropped += 1
             return
         self._messages.append(message)
-        self._size += len(message)
+        self._size += len(message.content)
         while self._size > self._bound:
-            self._size -= len(self._messages.popleft())
+            self._size -= len(self._messages.popleft().content)
             self.dropped += 1
         self._filled.set()
         self._idle.clear()
 
-    async def get(self) -> bytes:
+    async def get(self) -> Parcel:
         """Take the oldest message; waits for one. Asking for the next says that the last one is dealt with."""
         if not self._messages:
             self._filled.clear()
             self._idle.set()
             await self._filled.wait()
         message = self._messages.popleft()
-        self._size -= len(message)
+        self._size -= len(message.content)
         return message
 
     async def drained(self) -> None:

@@ -1,6 +1,7 @@
 """Envelopes on their way: to the leader along a stem, back to whom they answer, by the cluster's mode of delivery."""
 
 import asyncio
+import functools
 from random import Random
 
 from appliance.delivery.stem import HandOn, Stem, Step
@@ -92,11 +93,18 @@ class Outbound:
             self._shells.mesh.broadcast(sealed)
             self._shells.mesh.send(self._core.node, sealed)
 
-    def _go(self, sealed: Sealed, step: Step) -> None:
+    def _go(self, sealed: Sealed, step: Step, tried: frozenset[NodeName] = frozenset()) -> None:
         if isinstance(step, HandOn):
-            self._shells.mesh.send(step.peer, HandedOn(sealed.envelope))
+            again = functools.partial(self._go_elsewhere, sealed, tried | {step.peer})
+            self._shells.mesh.send(step.peer, HandedOn(sealed.envelope), again)
         else:
             self._deliver(sealed)
+
+    def _go_elsewhere(self, sealed: Sealed, tried: frozenset[NodeName]) -> None:
+        """The chosen peer can't be reached: it died too lately for this node to know, say. Its author would wait for
+        the receipt in vain, and after that for its turn to send again."""
+        if self._is_for_leader(parse_header(sealed.envelope)):
+            self._go(sealed, self._stem.begin(self._relays() - tried), tried)
 
     def _deliver(self, sealed: Sealed) -> None:
         if not self._relays_payload:

@@ -11,6 +11,8 @@ ASSOCIATION = "appliance/datagrams/association.py"
 AGGREGATOR_WORK = "appliance/node/aggregator_work.py"
 READING = "appliance/envelopes/reading.py"
 SPOOL = "appliance/storage/spool.py"
+LINK = "appliance/mesh/link.py"
+OUTBOUND = "appliance/node/outbound.py"
 
 SHELLS = (
     Mutation(
@@ -325,5 +327,26 @@ SHELLS = (
         "        if len(content) < stop - start:\n",
         "        if not content and start < stop:\n",
         "damage is taken for a peer's",
+    ),
+    Mutation(
+        "the lost leader counts as up",
+        DRIVER,
+        "            self._liveness.doubt(self._former_leader, silent_s, self._clock())\n",
+        "",
+        "updates go along a dead node, and wait for their second turn",
+    ),
+    Mutation(
+        "a message that is not taken is gone",
+        LINK,
+        "            if problem and message.undelivered is not None:\n",
+        "            if not problem and message.undelivered is not None:\n",
+        "an update that met a dead node waits for its second turn",
+    ),
+    Mutation(
+        "the same dead relay again",
+        OUTBOUND,
+        "self._stem.begin(self._relays() - tried)",
+        "self._stem.begin(self._relays())",
+        "an update knocks at dead nodes as fast as they refuse it",
     ),
 )

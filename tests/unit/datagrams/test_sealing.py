@@ -88,13 +88,16 @@ def test_rubbish_is_refused_and_raises_nothing_else(datagram: bytes) -> None:
         cipher("a", "b").open(*parse(datagram))
 
 
-def test_a_forgotten_peer_is_down_until_it_is_heard_again() -> None:
+def test_a_doubted_peer_is_down_if_it_was_silent_and_until_it_is_heard_again() -> None:
     liveness = Liveness({"a", "b"}, Monotonic(0.0))
     liveness.heard("a", Monotonic(1.0))
-    liveness.forget("a")
-    assert liveness.live(Monotonic(1.0)) == frozenset()
-    liveness.heard("a", Monotonic(1.1))
-    assert liveness.live(Monotonic(1.1)) == {"a"}
+    liveness.doubt("a", 0.25, Monotonic(1.2))
+    assert liveness.live(Monotonic(1.2)) == {"a"}
+    liveness.doubt("a", 0.25, Monotonic(1.25))
+    liveness.doubt("b", 0.25, Monotonic(1.25))
+    assert liveness.live(Monotonic(1.25)) == frozenset()
+    liveness.heard("a", Monotonic(1.3))
+    assert liveness.live(Monotonic(1.3)) == {"a"}
 
 
 def test_liveness_pings_the_untold_and_counts_the_heard() -> None:

@@ -81,6 +81,19 @@ async def test_a_peer_that_is_down_is_told_of_once_and_once_when_it_is_back(
     assert lines("can't be reached") == 1
 
 
+async def test_who_sends_can_learn_that_a_message_was_not_delivered(town: Town) -> None:
+    undelivered: list[int] = []
+    async with town.mesh("node0") as sender:
+        sender.send("node1", ResignWanted(1), lambda: undelivered.append(1))
+        assert not undelivered, "not before it has returned"
+        await until(lambda: undelivered == [1])
+        async with town.mesh("node1"):
+            sender.send("node1", ResignWanted(999), lambda: undelivered.append(999))  # refused: it got there
+            sender.send("node1", ResignWanted(2), lambda: undelivered.append(2))
+            await town.inboxes["node1"].holds(1)
+    assert undelivered == [1]
+
+
 async def test_a_node_of_a_foreign_authority_is_shut_out_both_ways(
     town: Town, caplog: pytest.LogCaptureFixture
 ) -> None:

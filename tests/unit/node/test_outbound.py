@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -27,9 +28,10 @@ class Place:
         self.to_all: list[MeshMessage] = []
         self.running: list[asyncio.Task[None]] = []
         self.live = frozenset({"node0", *RELAYS} - {node})
+        self.undelivered: list[Callable[[], None]] = []
         mesh = SimpleNamespace(
             peers={"node0", *RELAYS} - {node},
-            send=lambda peer, message: self.sent.append((peer, message)),
+            send=self._send,
             broadcast=self.to_all.append,
         )
         shells = SimpleNamespace(mesh=mesh, consensus=SimpleNamespace(live_peers=lambda: self.live))
@@ -40,6 +42,11 @@ class Place:
             cast(Any, self.core), cast(Any, shells), cast(Any, errands), settings, random.Random(5)
         )
         self.outbound.leader_key_id = KEY
+
+    def _send(self, peer: NodeName, message: MeshMessage, undelivered: Callable[[], None] | None = None) -> None:
+        self.sent.append((peer, message))
+        if undelivered is not None:
+            self.undelivered.append(undelivered)
 
     async def send_update(self, sealed: Sealed, within_s: float = 0.0) -> None:
         self.outbound.send_update(within_s, sealed)
@@ -70,6 +77,28 @@ async def test_dead_relays_are_not_chosen() -> None:
     for number in range(50):
         await place.send_update(envelope(number))
     assert {peer for peer, message in place.sent if isinstance(message, HandedOn)} == {"node3"}
+
+
+async def test_an_envelope_that_a_dead_relay_does_not_take_goes_another_way() -> None:
+    place = Place()
+    for number in range(50):
+        place.outbound.hand_on(HandedOn(envelope(number).envelope))
+        tried: list[NodeName] = []
+        while isinstance(place.sent[-1][1], HandedOn):
+            tried.append(place.sent[-1][0])
+            place.undelivered[-1]()
+        assert len(set(tried)) == len(tried) <= len(RELAYS) - 1, "none is tried twice"
+        assert place.sent[-1] == ("node0", envelope(number)), "the last one delivers it itself"
+
+
+async def test_an_envelope_that_was_not_taken_and_has_no_leader_any_more_is_dropped() -> None:
+    place = Place()
+    while not place.undelivered:
+        await place.send_update(envelope())
+    sent = len(place.sent)
+    place.outbound.leader_key_id = b""
+    place.undelivered[-1]()
+    assert len(place.sent) == sent
 
 
 async def test_in_broadcast_the_stem_ends_with_a_broadcast() -> None:
