@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import queue
 import threading
 import time
@@ -10,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
+
+from appliance.node.scheduling import compute_in_background
 
 T = TypeVar("T")
 
@@ -25,7 +26,11 @@ class Worker:
     """A named thread with a queue. Results come back on the event loop; an idle worker uses no CPU."""
 
     def __init__(self, name: str, *, niceness: int = 0) -> None:
-        """Start the thread. ``niceness``: added to its scheduling priority, so that heartbeats go before training."""
+        """Start the thread.
+
+        Args:
+            niceness: above 0, the thread computes in the background, so that heartbeats go before training.
+        """
         self._jobs: queue.SimpleQueue[_Job[object] | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._niceness = niceness
@@ -74,10 +79,7 @@ class Worker:
         with contextlib.suppress(OSError):
             Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text(self._thread.name)
         if self._niceness:
-            # On Linux a thread has its own niceness, named by its thread id. It is added to what the process has been
-            # given: to set a lower one than that takes a privilege, and the thread would not start.
-            inherited = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), inherited + self._niceness)
+            compute_in_background(self._niceness)
         while (job := self._jobs.get()) is not None:
             self._busy_since = time.monotonic()
             try:

@@ -3,13 +3,17 @@
 import asyncio
 import gc
 import os
+import platform
+import re
 import threading
 import time
 import weakref
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
+from appliance.node.scheduling import SLICE_S
 from appliance.node.worker import Worker
 from tests.unit.datagrams.loopback import until
 
@@ -147,3 +151,26 @@ async def test_niceness_is_added_to_the_processes_own() -> None:
     assert told == [min(mine + 5, 19)]
     assert os.getpriority(os.PRIO_PROCESS, 0) == mine
     assert await worker.close(BOUND_S)
+
+
+def _slice_s() -> float | None:
+    """Return the calling thread's slice, as the kernel shows it; None if this kernel does not."""
+    shown = Path(f"/proc/self/task/{threading.get_native_id()}/sched")
+    found = re.search(r"^se\.slice *: *(\d+)$", shown.read_text() if shown.exists() else "", re.MULTILINE)
+    return None if found is None else int(found[1]) / 1e9
+
+
+@pytest.mark.skipif(
+    tuple(map(int, platform.release().split(".")[:2])) < (6, 12) or _slice_s() is None,
+    reason="this kernel has no slices of a thread's own, or does not show them",
+)
+async def test_who_computes_in_the_background_has_long_slices_and_the_others_do_not() -> None:
+    told: list[float | None] = []
+    for niceness in (5, 0):
+        worker = Worker("slices", niceness=niceness)
+        worker.submit(_slice_s, told.append, _never)
+        await until(lambda: len(told) == (1 if niceness else 2))  # noqa: B023 - it is waited for at once
+        assert await worker.close(BOUND_S)
+    assert told[0] == SLICE_S
+    assert told[1] is not None
+    assert told[1] < SLICE_S
