@@ -1,13 +1,14 @@
 """What a round costs with more and more nodes on one machine, in both modes of delivery, and how that grows.
 
-    python -m bench.scaling [--nodes 5 10 20 40] [--rounds 10] [--modes relay broadcast] [--out FILE]
+    python -m bench.scaling [--nodes 5 10 20 40] [--rounds 10] [--modes relay broadcast] [--model paper] [--out FILE]
 
-Real node processes in namespaces of their own (``bench.alone``), back to back. The product's one network is the paper's
-(1.57 MB); each node has so few images (the embedded digits, shared out) that its epoch takes some milliseconds: what is
-left of a round is overhead. The window in which updates are sent is 0, for it is a wait by choice, and elections have
-time (20 s), for many nodes on few cores hear each other late, and elections are not what is measured. All nodes share
-the machine's cores here; so beside the seconds of a round stands what a node needs of a processor, which is what it
-would need on a machine of its own too. The keys that each round takes are in both.
+Real node processes in namespaces of their own (``bench.alone``), back to back. The network is the paper's (1.57 MB), or
+with ``--model tiny`` one of 31 KB (``bench.tiny``), whose bytes hardly matter; each node has so few images (the
+embedded digits, shared out) that its epoch takes some milliseconds: what is left of a round is overhead. The window in
+which updates are sent is 0, for it is a wait by choice, and elections have time (20 s), for many nodes on few cores
+hear each other late, and elections are not what is measured. All nodes share the machine's cores here; so beside the
+seconds of a round stands what a node needs of a processor, which is what it would need on a machine of its own too. The
+keys that each round takes are in both.
 
 - s a round: median seconds from one committed model to the next, by the leaders' clocks;
 - CPU s a node: user and system time of all processes, over nodes and rounds;
@@ -37,13 +38,14 @@ from appliance.local.ports import free_base_port
 from appliance.local.processes import Cluster
 from appliance.node.cluster import ClusterPlan, create_cluster
 from appliance.words.errors import OperatorError
-from appliance.words.settings import Consensus, Delivery, Rounds, Training
+from appliance.words.settings import Consensus, Delivery, Rounds, Task, Training
 from bench import alone
 from bench.fit import exponent
 
 Mode = Literal["relay", "broadcast"]
 
 MODES: tuple[Mode, ...] = ("relay", "broadcast")
+MODELS = {"paper": Task(), "tiny": Task("bench.tiny:make", folder=Path(__file__).resolve().parents[1])}
 MB_A_NODE = 420
 """What a node and its key maker take at most, with some room."""
 MB_SPARE = 4000
@@ -84,6 +86,7 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, nargs="+", default=[5, 10, 20, 40])
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--model", choices=MODELS, default="paper")
     parser.add_argument("--out", type=Path, help="where the JSON goes")
     arguments = parser.parse_args()
     alone.exit_when_terminated()
@@ -107,7 +110,7 @@ def _measure_all(arguments: argparse.Namespace) -> tuple[list[Cost], bool]:
         for mode in arguments.modes:
             _say(f"{nodes} nodes, {mode} (load {alone.load():.1f})")
             try:
-                costs.append(measure(nodes, mode, arguments.rounds))
+                costs.append(measure(nodes, mode, arguments.rounds, MODELS[arguments.model]))
                 _say(f"  {costs[-1]}")  # so that a run that is broken off has told what it knew
             except OperatorError as error:
                 _say(f"{nodes} nodes, {mode}: {error}")
@@ -115,7 +118,7 @@ def _measure_all(arguments: argparse.Namespace) -> tuple[list[Cost], bool]:
     return costs, failed
 
 
-def measure(nodes: int, mode: Mode, rounds: int) -> Cost:
+def measure(nodes: int, mode: Mode, rounds: int, task: Task) -> Cost:
     """Run a cluster for the rounds. Raises OperatorError if the machine is too small, or they don't come."""
     if (needed := nodes * MB_A_NODE + MB_SPARE) > (free := _available_mb()):
         raise OperatorError(f"left out, it needs about {needed:,} MB of memory and {free:,.0f} MB are available")
@@ -125,6 +128,7 @@ def measure(nodes: int, mode: Mode, rounds: int) -> Cost:
             base_port=free_base_port(nodes),
             consensus=PATIENT,
             rounds=Rounds(interval_s=0.0, deadline_s=ROUND_WITHIN_S, quorum=nodes),
+            task=task,
             training=Training(),
             delivery=Delivery(mode=mode, window_s=0.0),
         )

@@ -16,7 +16,7 @@ import bench.peers
 from appliance.training import datasets
 from appliance.training.examples import Examples
 from appliance.words.errors import OperatorError
-from appliance.words.settings import Data
+from appliance.words.settings import Data, Delivery
 from bench import alone
 from bench.peers.contender import PARTICIPANTS, Contender, Job
 from bench.peers.figures import figures
@@ -32,9 +32,10 @@ T = TypeVar("T")
 
 CONTENDERS: tuple[Contender, ...] = (
     Floor(),
-    Ours("relay"),
-    Ours("broadcast"),
-    Ours("relay", window_s=0.0),
+    Ours(Delivery()),
+    Ours(Delivery(mode="broadcast")),
+    Ours(Delivery(window_s=0.0)),
+    Ours(Delivery(window_s=0.0, compression="int8")),
     FlowerLegacy(),
     Gossip(),
     Flower(),

@@ -4,7 +4,6 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
 
 from appliance.local.ports import free_base_port
 from appliance.local.processes import Cluster, NodeProcess
@@ -17,20 +16,16 @@ from bench.peers.contender import BATCH_SIZE, LEARNING_RATE, PARTICIPANTS, Job, 
 
 
 class Ours:
-    """This product, in one mode of delivery.
-
-    Args:
-        mode: how updates travel.
-        window_s: within which updates are sent; None is the default, a wait by choice that hides whose each is.
-    """
+    """This product. ``delivery`` says how updates travel: the window is a wait by choice, that hides whose each is."""
 
     can_be_killed = True
     patience_s = 60.0
 
-    def __init__(self, mode: Literal["relay", "broadcast"], window_s: float | None = None) -> None:
-        self._delivery = Delivery(mode=mode) if window_s is None else Delivery(mode=mode, window_s=window_s)
-        self.key = f"ours-{mode}" + ("" if window_s is None else f"-window-{window_s:g}")
-        self.title = f"ours, {mode}, window {self._delivery.window_s:g} s"
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+        window = f"{delivery.window_s:g}"
+        self.key = f"ours-{delivery.mode}-window-{window}-{delivery.compression}"
+        self.title = f"ours, {delivery.mode}, window {window} s, {delivery.compression}"
 
     def prepare(self) -> None:
         """Nothing."""
