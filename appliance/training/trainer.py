@@ -2,8 +2,10 @@
 
 import functools
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
@@ -32,6 +34,9 @@ Progress = Callable[[int, float], None]
 
 _JUDGED_AT_ONCE = 500
 """Held-out samples in one forward pass: hidden layers of 4 MB. More are no faster, and leave memory behind."""
+
+_JUDGES = 4
+"""Threads that judge a model together, at most: each needs memory for its samples' hidden layers."""
 
 
 class Trained(Struct, frozen=True):
@@ -160,9 +165,11 @@ class Trainer:
     def evaluate(self, model: bytes, limit: int | None = None) -> Metrics:
         """Judge a model on the first ``limit`` held-out samples (all if None), which are in no special order.
 
+        On several cores, and to the same bits as on one: a round waits for it, and nobody trains meanwhile.
+
         Raises RemoteError if it is not of this layout. A loss too large for a float is given as the largest one.
         """
-        return self._judge(self._network_of(model), limit)
+        return self._judge(self._network_of(model), limit, judges=self._judges)
 
     def _initial_from(self, file: Path) -> bytes:
         try:
@@ -190,20 +197,30 @@ class Trainer:
             targets = task.training.targets.index_select(0, places)
             yield task.inputs(features.to(self._device)), targets.to(self._device)
 
-    def _judge(self, network: nn.Module, limit: int | None) -> Metrics:
-        task = self._task
-        count = min(limit or len(task.held_out), len(task.held_out))
-        right, loss = 0, 0.0
+    @property
+    def _judges(self) -> int:
+        """Threads that judge a model together: one where PyTorch has several of its own, or a device of its own."""
+        alone = self._settings.threads > 1 or self._device.type != "cpu"
+        return 1 if alone else min(len(os.sched_getaffinity(0)), _JUDGES)
+
+    def _judge(self, network: nn.Module, limit: int | None, *, judges: int = 1) -> Metrics:
+        held_out = self._task.held_out
+        count = min(limit or len(held_out), len(held_out))
         network.train(mode=False)
-        with torch.inference_mode():
-            for start in range(0, count, _JUDGED_AT_ONCE):
-                part = slice(start, min(start + _JUDGED_AT_ONCE, count))
-                targets = task.held_out.targets[part].to(self._device)
-                outputs = network(task.inputs(task.held_out.features[part].to(self._device)))
-                loss += task.loss(outputs, targets).item() * len(targets)
-                right += task.right(outputs, targets)
-        mean = loss / count
+        parts = [slice(start, min(start + _JUDGED_AT_ONCE, count)) for start in range(0, count, _JUDGED_AT_ONCE)]
+        with ThreadPoolExecutor(judges, "judge") as pool:
+            judge = functools.partial(self._judge_part, network)
+            judged = list(pool.map(judge, parts) if judges > 1 else map(judge, parts))
+        right, mean = sum(right for right, _ in judged), sum(loss for _, loss in judged) / count
         return Metrics(right / count, mean if math.isfinite(mean) else sys.float_info.max, count)
+
+    def _judge_part(self, network: nn.Module, part: slice) -> tuple[int, float]:
+        """Return how many of these held-out samples are right, and the sum of their losses."""
+        task = self._task
+        with torch.inference_mode():  # of this thread alone
+            targets = task.held_out.targets[part].to(self._device)
+            outputs = network(task.inputs(task.held_out.features[part].to(self._device)))
+            return task.right(outputs, targets), task.loss(outputs, targets).item() * len(targets)
 
     def _network_of(self, model: bytes) -> nn.Module:
         return network_of(self._task, model, self.layout).to(self._device)

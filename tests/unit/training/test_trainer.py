@@ -25,6 +25,7 @@ from appliance.training.examples import Examples, Shard
 from appliance.training.images import AnnTask
 from appliance.training.trainer import Trained, Trainer
 from appliance.words.errors import OperatorError, RemoteError
+from appliance.words.models import Metrics
 from appliance.words.settings import Data, Training
 
 GO = threading.Event()
@@ -199,6 +200,33 @@ def test_metrics_are_those_of_the_definition() -> None:
     assert update.metrics.samples == 360
     assert update.metrics.accuracy == pytest.approx(float((logits.argmax(1) == labels).double().mean()))
     assert update.metrics.loss == pytest.approx(float(torch.nn.functional.cross_entropy(logits, labels)), rel=1e-5)
+
+
+def test_several_cores_judge_to_the_same_bits_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    shard = digits()
+    many = Shard(0, shard.training, shard.held_out.take(np.tile(np.arange(360), 12)))  # nine parts
+    judges = set[str]()
+
+    class Watched(AnnTask):
+        def inputs(self, features: torch.Tensor) -> torch.Tensor:
+            judges.add(threading.current_thread().name)
+            return super().inputs(features)
+
+    def judged(cores: int, threads: int = 1) -> tuple[Metrics, int]:
+        monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)))
+        judges.clear()
+        trainer = Trainer(Training(threads=threads), Watched(many))
+        return trainer.evaluate(trainer.initial_model()), len(judges)
+
+    alone, judge = judged(cores=1)
+    together, several = judged(cores=64)
+    assert alone == together
+    assert judge == 1
+    assert 1 < several <= 4
+    try:
+        assert judged(cores=64, threads=2)[1] == 1, "PyTorch's own threads do it"
+    finally:
+        torch.set_num_threads(1)
 
 
 def test_judging_in_parts_or_only_a_part_is_judging() -> None:
