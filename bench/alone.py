@@ -150,7 +150,9 @@ class MemoryWatch:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._ended.wait(self._every_s):
+        ended = False
+        while not ended:  # and once at the end: all of it may be shorter than the pause
+            ended = self._ended.wait(self._every_s)
             now = memory()
             self.peak = Usage(max(self.peak.pss, now.pss), max(self.peak.rss, now.rss))
 

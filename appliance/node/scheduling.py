@@ -14,6 +14,8 @@ the processor with 20 ms, and hardly less with 100."""
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 _SCHED_ATTR = struct.Struct("=IIQiIQQQ")
 """``struct sched_attr``, sched_setattr(2): size, policy, flags, nice, priority, runtime, deadline, period."""
+_KEEP_POLICY = 8
+"""SCHED_FLAG_KEEP_POLICY: the policy is the operator's choice (``CPUSchedulingPolicy=`` of the unit)."""
 
 
 def compute_in_background(niceness: int) -> None:
@@ -36,5 +38,5 @@ def _set_slice(nice: int) -> None:
     """Ask for long slices; Python's ``os`` has no name for it. Who may not, goes on without."""
     number = _SCHED_SETATTR.get(platform.machine())
     if number is not None:
-        wanted = _SCHED_ATTR.pack(_SCHED_ATTR.size, os.SCHED_OTHER, 0, nice, 0, round(SLICE_S * 1e9), 0, 0)
+        wanted = _SCHED_ATTR.pack(_SCHED_ATTR.size, 0, _KEEP_POLICY, nice, 0, round(SLICE_S * 1e9), 0, 0)
         ctypes.CDLL(None).syscall(number, 0, wanted, 0)

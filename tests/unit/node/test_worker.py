@@ -174,3 +174,16 @@ async def test_who_computes_in_the_background_has_long_slices_and_the_others_do_
     assert told[0] == SLICE_S
     assert told[1] is not None
     assert told[1] < SLICE_S
+
+
+async def test_who_computes_in_the_background_keeps_the_policy_that_the_operator_chose() -> None:
+    told: list[int] = []
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    try:
+        worker = Worker("batch", niceness=5)  # a thread inherits the policy of who starts it
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    worker.submit(lambda: os.sched_getscheduler(0), told.append, _never)
+    await until(lambda: bool(told))
+    assert told == [os.SCHED_BATCH]
+    assert await worker.close(BOUND_S)
