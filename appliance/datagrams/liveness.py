@@ -4,11 +4,14 @@ from collections.abc import Collection
 
 from appliance.words.ids import Monotonic, NodeName
 
-PING_AFTER = 0.5
-"""Seconds without a word to a peer, after which a ping goes to it."""
+PING_AFTER = 0.5, 2.0
+"""Seconds without a word to a peer, after which a ping goes to it: with few peers, and at most."""
 
-UP_FOR = 2.0
-"""Seconds that a peer counts as up after its last word: three pings may be lost."""
+PINGS_PER_S = 20
+"""What a node sends at most to 40 peers or fewer: all to all, a cluster's pings grow with the square of its nodes."""
+
+PAUSES_UP = 4
+"""A peer counts as up for so many pauses between pings after its last word: three pings may be lost."""
 
 
 class Liveness:
@@ -16,12 +19,15 @@ class Liveness:
 
     def __init__(self, peers: Collection[NodeName], now: Monotonic) -> None:
         self._heard: dict[NodeName, Monotonic] = {}
-        self._told = {peer: Monotonic(now - PING_AFTER) for peer in sorted(peers)}
+        self._told: dict[NodeName, Monotonic] = {}
+        self.set_peers(peers, now)
 
     def set_peers(self, peers: Collection[NodeName], now: Monotonic) -> None:
         """Watch these peers from now on."""
+        least, most = PING_AFTER
+        self._pause = max(least, min(len(peers) / PINGS_PER_S, most))
         self._heard = {peer: heard for peer, heard in self._heard.items() if peer in peers}
-        self._told = {peer: self._told.get(peer, Monotonic(now - PING_AFTER)) for peer in sorted(peers)}
+        self._told = {peer: self._told.get(peer, Monotonic(now - self._pause)) for peer in sorted(peers)}
 
     def heard(self, peer: NodeName, now: Monotonic) -> None:
         if peer in self._told:
@@ -36,15 +42,20 @@ class Liveness:
         if peer in self._told:
             self._told[peer] = now
 
+    @property
+    def up_for_s(self) -> float:
+        """How long a peer counts as up after its last word."""
+        return PAUSES_UP * self._pause
+
     def live(self, now: Monotonic) -> frozenset[NodeName]:
         """Return the peers that are up."""
-        return frozenset(peer for peer, heard in self._heard.items() if now - heard <= UP_FOR)
+        return frozenset(peer for peer, heard in self._heard.items() if now - heard <= self.up_for_s)
 
     def to_ping(self, now: Monotonic) -> list[NodeName]:
         """Return the peers to which a ping is due."""
-        return [peer for peer, told in self._told.items() if now >= told + PING_AFTER]
+        return [peer for peer, told in self._told.items() if now >= told + self._pause]
 
     @property
     def next_ping(self) -> Monotonic:
         """When the next ping is due; never without peers."""
-        return Monotonic(min(self._told.values(), default=Monotonic(float("inf"))) + PING_AFTER)
+        return Monotonic(min(self._told.values(), default=Monotonic(float("inf"))) + self._pause)

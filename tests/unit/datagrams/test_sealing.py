@@ -113,6 +113,30 @@ def test_liveness_pings_the_untold_and_counts_the_heard() -> None:
     assert Liveness((), Monotonic(0.0)).next_ping == float("inf")
 
 
+@pytest.mark.parametrize(("peers", "pause", "up_for"), [(1, 0.5, 2.0), (10, 0.5, 2.0), (20, 1.0, 4.0), (200, 2.0, 8.0)])
+def test_many_peers_are_pinged_less_often_each(peers: int, pause: float, up_for: float) -> None:
+    names = [f"node{number}" for number in range(peers)]
+    liveness = Liveness(names, Monotonic(0.0))
+    assert len(liveness.to_ping(Monotonic(0.0))) == peers
+    for name in names:
+        liveness.told(name, Monotonic(0.0))
+        liveness.heard(name, Monotonic(0.0))
+    assert liveness.next_ping == pause
+    assert not liveness.to_ping(Monotonic(pause - 0.01))
+    assert len(liveness.to_ping(Monotonic(pause))) == peers
+    assert len(liveness.live(Monotonic(up_for))) == peers
+    assert not liveness.live(Monotonic(up_for + 0.01))
+
+
+def test_a_peer_that_left_brings_the_others_their_pings_more_often_again() -> None:
+    names = [f"node{number}" for number in range(40)]
+    liveness = Liveness(names, Monotonic(0.0))
+    for name in names:
+        liveness.told(name, Monotonic(0.0))
+    liveness.set_peers(names[:10], Monotonic(0.0))
+    assert liveness.next_ping == 0.5
+
+
 def test_peers_that_come_and_go_are_watched_from_then_on() -> None:
     liveness = Liveness({"a", "b"}, Monotonic(0.0))
     liveness.heard("a", Monotonic(1.0))
