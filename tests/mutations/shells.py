@@ -12,6 +12,7 @@ AGGREGATOR_WORK = "appliance/node/aggregator_work.py"
 READING = "appliance/envelopes/reading.py"
 SPOOL = "appliance/storage/spool.py"
 LINK = "appliance/mesh/link.py"
+LIVENESS = "appliance/datagrams/liveness.py"
 OUTBOUND = "appliance/node/outbound.py"
 
 SHELLS = (
@@ -348,5 +349,12 @@ SHELLS = (
         "self._stem.begin(self._relays() - tried)",
         "self._stem.begin(self._relays())",
         "an update knocks at dead nodes as fast as they refuse it",
+    ),
+    Mutation(
+        "many peers are pinged as often as few",
+        LIVENESS,
+        "        self._pause = max(least, min(len(peers) / PINGS_PER_S, most))\n",
+        "        self._pause = least\n",
+        "the pings of a large cluster take what its rounds need",
     ),
 )
