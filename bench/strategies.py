@@ -147,7 +147,7 @@ def write(
     }
     (folder / "strategies.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     if importlib.util.find_spec("matplotlib") is not None:
-        name = {"mnist": "MNIST", "digits": "Digits"}[str(facts["data"])]
+        name = "MNIST" if facts["data"] == "mnist" else "Digits"
         plot(folder / "strategies.png", f"{name}, five shards, Dirichlet alpha {facts['alpha']}", curves)
 
 

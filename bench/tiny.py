@@ -21,6 +21,6 @@ class TinyTask(ImageTask):
         return nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10))
 
 
-def make(data: Data, options: Mapping[str, object], cache: Path) -> Task:  # noqa: ARG001 - a factory's interface
+def make(data: Data, _options: Mapping[str, object], cache: Path) -> Task:
     """Make the task."""
     return TinyTask(datasets.load(data, cache))

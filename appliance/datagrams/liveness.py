@@ -42,14 +42,10 @@ class Liveness:
         if peer in self._told:
             self._told[peer] = now
 
-    @property
-    def up_for_s(self) -> float:
-        """How long a peer counts as up after its last word."""
-        return PAUSES_UP * self._pause
-
     def live(self, now: Monotonic) -> frozenset[NodeName]:
         """Return the peers that are up."""
-        return frozenset(peer for peer, heard in self._heard.items() if now - heard <= self.up_for_s)
+        up_for_s = PAUSES_UP * self._pause
+        return frozenset(peer for peer, heard in self._heard.items() if now - heard <= up_for_s)
 
     def to_ping(self, now: Monotonic) -> list[NodeName]:
         """Return the peers to which a ping is due."""

@@ -21,8 +21,8 @@ _KEEP_POLICY = 8
 def compute_in_background(niceness: int) -> None:
     """Have the calling thread run at a lower priority, and in slices of ``SLICE_S`` where the kernel knows them.
 
-    That is from Linux 6.12 on; before, they are ignored. A thread with shorter slices, as all others of a node have,
-    takes the core from this one as soon as it wakes.
+    That is from Linux 6.12 on, which RHEL 8 has not: so the service's filter of system calls does not let it be asked
+    for. A thread with shorter slices, as all others of a node have, takes the core from this one as soon as it wakes.
 
     Args:
         niceness: added to what the process has been given: to set a lower one than that takes a privilege.

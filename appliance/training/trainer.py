@@ -165,7 +165,7 @@ class Trainer:
     def evaluate(self, model: bytes, limit: int | None = None) -> Metrics:
         """Judge a model on the first ``limit`` held-out samples (all if None), which are in no special order.
 
-        On several cores, and to the same bits as on one: a round waits for it, and nobody trains meanwhile.
+        On several cores, and to the same bits as on one: a round waits for it, and participants wait for the round.
 
         Raises RemoteError if it is not of this layout. A loss too large for a float is given as the largest one.
         """
