@@ -142,8 +142,17 @@ async def test_an_idle_worker_holds_neither_the_job_nor_its_result(worker: Worke
     await until(lambda: results[0]() is None)
 
 
-async def test_niceness_is_added_to_the_processes_own() -> None:
-    """Set to a fixed value it would be lower than that of a process under ``nice -n 10``: only root may do that."""
+@pytest.mark.parametrize("may_have_slices", [True, False])
+async def test_niceness_is_added_to_the_processes_own(
+    *, may_have_slices: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Set to a fixed value it would be lower than that of a process under ``nice -n 10``: only root may do that.
+
+    In the service the filter of system calls answers the wish for slices with an error.
+    """
+    if not may_have_slices:
+        no_such_call = dict.fromkeys(scheduling._SCHED_SETATTR, 100_000)
+        monkeypatch.setattr(scheduling, "_SCHED_SETATTR", no_such_call)
     told: list[int] = []
     mine = os.getpriority(os.PRIO_PROCESS, 0)
     worker = Worker("nice", niceness=5)
@@ -177,18 +186,6 @@ async def test_who_computes_in_the_background_has_long_slices_and_the_others_do_
 
     assert await slice_of(5) == SLICE_S
     assert await slice_of(0) < SLICE_S
-
-
-async def test_who_may_not_have_long_slices_computes_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in the service, whose filter of system calls answers with an error."""
-    monkeypatch.setattr(scheduling, "_SCHED_SETATTR", dict.fromkeys(scheduling._SCHED_SETATTR, 100_000))  # no such call
-    told: list[int] = []
-    mine = os.getpriority(os.PRIO_PROCESS, 0)
-    worker = Worker("refused", niceness=5)
-    worker.submit(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()), told.append, _never)
-    await until(lambda: bool(told))
-    assert told == [min(mine + 5, 19)]
-    assert await worker.close(BOUND_S)
 
 
 async def test_who_computes_in_the_background_keeps_the_policy_that_the_operator_chose() -> None:
