@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from appliance.envelopes import keymaker
-from appliance.envelopes.keymaker import LATER, NOW
+from appliance.envelopes.keymaker import REPLY, TOKEN
 from appliance.envelopes.keys import PrivateKey, Suite, private_key
 from appliance.words.errors import ApplianceError
 
@@ -27,12 +27,15 @@ _log = logging.getLogger(__name__)
 _RESTART_S = 2.0
 WAIT_S = 60.0
 _CLOSE_S = 5.0
-_LOW = 3
+_LOW = {REPLY: 3, TOKEN: 0}
 """With so many keys or fewer, the next can't wait."""
+_TOKEN_KEYS = 2
+"""Only the leader takes them, one for each round."""
 
 
 class KeyPool:
-    """Keeps ``size`` keys of ``bits`` ready; a context manager. Its methods may be called from any thread.
+    """Keeps ``size`` keys of ``bits`` ready, and two for tokens; a context manager. Its methods may be called from any
+    thread.
 
     No key is given twice. From an empty pool one waits for the next. How long that takes on a busy machine depends on
     the child's niceness: with four busy processes on two cores, and RSA-3072, a key took 1.2 s (at worst 2.6) with 5,
@@ -44,10 +47,10 @@ class KeyPool:
 
     def __init__(self, size: int, bits: int, suite: Suite = "rsa") -> None:
         self.longest_wait_s = 0.0
-        self._size = size
         self._bits = bits
         self._suite = suite
-        self._keys: deque[RSAPrivateKey] = deque()
+        self._sizes = {REPLY: size, TOKEN: _TOKEN_KEYS}
+        self._keys: dict[bytes, deque[RSAPrivateKey]] = {kind: deque() for kind in self._sizes}
         self._lock = threading.Lock()
         self._filled = threading.Condition(self._lock)
         self._closed = threading.Event()
@@ -65,8 +68,8 @@ class KeyPool:
 
     @property
     def level(self) -> int:
-        """How many keys are ready."""
-        return len(self._keys)
+        """How many keys are ready, beside those for tokens."""
+        return len(self._keys[REPLY])
 
     def take(self) -> PrivateKey:
         """Return a key that nobody else gets; waits for one if none is ready. Not for the event loop.
@@ -74,15 +77,22 @@ class KeyPool:
         Raises:
             ApplianceError: none came in a minute, or the pool is closed.
         """
+        return private_key(self._take(REPLY), self._suite)
+
+    def take_token_key(self) -> RSAPrivateKey:
+        """Return a key for the tokens of one round, of ``TOKEN_BITS``; otherwise as ``take``."""
+        return self._take(TOKEN)
+
+    def _take(self, kind: bytes) -> RSAPrivateKey:
+        keys = self._keys[kind]
         began = time.monotonic()
         with self._filled:
-            self._order(NOW if len(self._keys) <= _LOW else LATER)
-            came = self._filled.wait_for(lambda: self._keys or self._closed.is_set(), WAIT_S)
+            self._order(kind.upper() if len(keys) <= _LOW[kind] else kind)
+            came = self._filled.wait_for(lambda: keys or self._closed.is_set(), WAIT_S)
             self.longest_wait_s = max(self.longest_wait_s, time.monotonic() - began)
-            if not came or not self._keys:
+            if not came or not keys:
                 raise ApplianceError(f"the key pool made no key in {WAIT_S:g} s: this machine is too busy")
-            rsa = self._keys.popleft()
-        return private_key(rsa, self._suite)
+            return keys.popleft()
 
     def close(self) -> None:
         """End the child at once and drop all keys."""
@@ -90,7 +100,8 @@ class KeyPool:
         with self._lock:
             if self._child is not None:
                 self._child.kill()
-            self._keys.clear()
+            for keys in self._keys.values():
+                keys.clear()
             self._filled.notify_all()
         self._thread.join(_CLOSE_S)
 
@@ -107,24 +118,29 @@ class KeyPool:
             if self._closed.is_set():
                 return
             child = self._child = _start_child(self._bits)
-            self._order(NOW * (self._size - len(self._keys)))
+            for kind, size in self._sizes.items():
+                self._order(kind.upper() * (size - len(self._keys[kind])))
         with child:
             assert child.stdout is not None  # noqa: S101 - for the type checker: it was started with a pipe
-            while (der := _read_key(child.stdout)) is not None:
+            while (made := _read_key(child.stdout)) is not None:
+                kind, der = made
                 # Our own child made it a moment ago: checking its primes again would cost as much as many seals.
                 key = load_der_private_key(der, None, unsafe_skip_rsa_key_validation=True)
                 with self._lock:
                     if isinstance(key, RSAPrivateKey) and not self._closed.is_set():
-                        self._keys.append(key)
-                        self._filled.notify()
+                        self._keys[kind].append(key)
+                        self._filled.notify_all()  # who waits for another kind goes on waiting
         with self._lock:
             self._child = None
 
-    def _order(self, keys: bytes) -> None:
-        """Ask the child for a key for each byte; the caller holds the lock. A child that is gone ``_run`` replaces."""
+    def _order(self, kinds: bytes) -> None:
+        """Ask the child for a key for each byte (see ``keymaker``); the caller holds the lock.
+
+        A child that is gone ``_run`` replaces.
+        """
         if self._child is not None and self._child.stdin is not None:
             try:
-                self._child.stdin.write(keys)
+                self._child.stdin.write(kinds)
             except OSError:
                 _log.debug("the key pool's child process is gone")
 
@@ -135,10 +151,11 @@ def _start_child(bits: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)  # noqa: S603
 
 
-def _read_key(source: IO[bytes]) -> bytes | None:
-    """Return one key's DER; None when the child ended."""
-    length = _read_exactly(source, 4)
-    return None if length is None else _read_exactly(source, int.from_bytes(length, "big"))
+def _read_key(source: IO[bytes]) -> tuple[bytes, bytes] | None:
+    """Return one key's kind and DER; None when the child ended."""
+    kind, length = _read_exactly(source, 1), _read_exactly(source, 4)
+    der = None if length is None else _read_exactly(source, int.from_bytes(length, "big"))
+    return None if kind is None or der is None else (kind, der)
 
 
 def _read_exactly(source: IO[bytes], count: int) -> bytes | None:

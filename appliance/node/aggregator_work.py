@@ -138,7 +138,7 @@ class AggregatorWork:
         self._base, self._encoding = base, encoding
         self._base_weights = {} if encoding == "float32" else in_memory(base_arrays())
         self._strategy = strategy_for(self._settings, layout, base_arrays)
-        token_key = self._keys.take().rsa
+        token_key = self._keys.take_token_key()
         self._mint = Mint(token_key, self._random)
         return public_der(token_key)
 

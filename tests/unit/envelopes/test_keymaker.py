@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from typing import IO
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_der_private_key
 
-from appliance.envelopes.keymaker import LATER, NOW, REST_S
+from appliance.envelopes.keymaker import REPLY, REST_S, TOKEN, TOKEN_BITS
 from appliance.envelopes.pool import _read_key
 
 _CHILD = "from appliance.envelopes import keymaker; keymaker.REST_S = {rest_s}; keymaker.main()"
@@ -18,7 +20,7 @@ _CHILD = "from appliance.envelopes import keymaker; keymaker.REST_S = {rest_s}; 
 @contextmanager
 def child(rest_s: float) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     """Start one that rests for so long; give its input and its output."""
-    command = [sys.executable, "-c", _CHILD.format(rest_s=rest_s), "2048"]
+    command = [sys.executable, "-c", _CHILD.format(rest_s=rest_s), "3072"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -31,7 +33,7 @@ def child(rest_s: float) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
 def test_a_key_for_later_is_made_after_a_rest() -> None:
     with child(REST_S) as (orders, keys):
         began = time.monotonic()
-        orders.write(LATER * 2)
+        orders.write(REPLY * 2)
         assert _read_key(keys)
         assert time.monotonic() - began >= REST_S
         assert _read_key(keys)
@@ -40,15 +42,27 @@ def test_a_key_for_later_is_made_after_a_rest() -> None:
 @pytest.mark.timeout(60)
 def test_a_key_for_now_waits_for_no_rest_nor_do_those_before_it() -> None:
     with child(3600.0) as (orders, keys):
-        orders.write(NOW)
+        orders.write(REPLY.upper())
         assert _read_key(keys)
-        orders.write(LATER)
-        orders.write(NOW)
+        orders.write(REPLY)
+        orders.write(TOKEN.upper())
         assert all(_read_key(keys) for _ in range(2))
+
+
+def test_each_kind_has_its_size() -> None:
+    with child(0.0) as (orders, keys):
+        orders.write(TOKEN + REPLY)
+        for kind, bits in ((TOKEN, TOKEN_BITS), (REPLY, 3072)):
+            made = _read_key(keys)
+            assert made is not None
+            assert made[0] == kind
+            key = load_der_private_key(made[1], None)
+            assert isinstance(key, RSAPrivateKey)
+            assert key.key_size == bits
 
 
 def test_it_ends_with_its_input() -> None:
     with child(3600.0) as (orders, keys):
-        orders.write(LATER)
+        orders.write(REPLY)
         orders.close()
         assert _read_key(keys) is None

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.envelopes.keymaker import LATER, NOW
+from appliance.envelopes.keymaker import REPLY, TOKEN, TOKEN_BITS
 from appliance.envelopes.keys import (
     Suite,
     key_id_of,
@@ -74,24 +74,35 @@ def test_the_pool_fills_and_gives_no_key_twice() -> None:
 
 
 class _NeverRefilled(KeyPool):
-    """Its orders after the first are noted, and not carried out."""
+    """Its orders after the first two, one of each kind, are noted, and not carried out."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size, BITS)
         self.orders: list[bytes] = []
 
-    def _order(self, keys: bytes) -> None:
-        if not self.orders:
-            super()._order(keys)
-        self.orders.append(keys)
+    def _order(self, kinds: bytes) -> None:
+        if len(self.orders) < 2:
+            super()._order(kinds)
+        self.orders.append(kinds)
 
 
 def test_only_a_pool_that_is_low_is_in_a_hurry() -> None:
     with _NeverRefilled(5) as pool:
-        _wait_for(lambda: pool.level == 5)
+        _wait_for(lambda: pool.level == 5 and len(pool._keys[TOKEN]) == 2)
         for _ in range(5):
             pool.take()
-    assert pool.orders == [NOW * 5, LATER, LATER, NOW, NOW, NOW]
+        for _ in range(2):
+            pool.take_token_key()
+    first = [REPLY.upper() * 5, TOKEN.upper() * 2]
+    assert pool.orders == [*first, REPLY, REPLY, *[REPLY.upper()] * 3, TOKEN, TOKEN]
+
+
+def test_a_key_for_tokens_comes_of_its_own_stock_and_has_its_own_size() -> None:
+    with KeyPool(1, 3072) as pool:
+        taken = [pool.take_token_key() for _ in range(4)]
+        _wait_for(lambda: pool.level == 1)
+    assert len({key.public_key().public_numbers().n for key in taken}) == 4
+    assert all(key.key_size == TOKEN_BITS for key in taken)
 
 
 def test_closing_is_prompt_even_while_a_key_is_made() -> None:
