@@ -40,7 +40,7 @@ from appliance.words.models import Encoding
 from appliance.words.settings import Data, Training
 
 MEMBERS = 5
-_KEY = public_der(generate_private_key(65537, 3072))
+_KEY, _REPLY_KEY = (public_der(generate_private_key(65537, bits)) for bits in (3072, 2048))
 
 
 @dataclass
@@ -117,7 +117,8 @@ def run(members: list[Trainer], encoding: Encoding, rounds: int, *, feedback: bo
                 base=digest_of(model),
                 samples=trained.samples,
                 metrics=trained.metrics,
-                reply_key=_KEY,
+                reply_key=_REPLY_KEY,
+                reply_secret=secrets.token_bytes(32),
                 encoding=encoding,
                 weights=memoryview(content),
             )

@@ -2,12 +2,12 @@
 
     python -m bench.large [--millions 100] [--members 5] [--rounds 2] [--strategy mean] [--out FILE]
 
-The product's nodes can run one network so far, the paper's; so this is no cluster but the aggregator's own work
+``bench.large_cluster`` runs such a model on real nodes, whose phases overlap. This is the aggregator's work by itself
 (``AggregatorWork``: the very code of a node's aggregator thread) on a model of so many parameters, in a process of its
-own. Another process is all the members: it has no training but random weights, seals each update as a node does
-(``ParticipantWork``, tokens and all), and opens what the aggregator answers. Between them are files instead of the
-mesh, so what a mesh holds beside (an envelope that comes while another one is opened) is not in the figures, and
-neither is what training and judging need.
+own, one phase after another. Another process is all the members: it has no training but random weights, seals each
+update as a node does (``ParticipantWork``, tokens and all), and opens what the aggregator answers. Between them are
+files instead of the mesh, so what a mesh holds beside (an envelope that comes while another one is opened) is not in
+the figures, and neither is what training and judging need.
 
 - arrive: an update's envelope is in memory, as it would be from the mesh;
 - open: the envelope is opened, its token and its content are checked;

@@ -8,7 +8,8 @@ pools fill up meanwhile, as they do at the default of 60 s), and back to back, w
 training, since five nodes share the cores. Then it trains the same five shards of 12,000 for as many rounds in two bare
 processes: once as the textbooks do, once with the product's own loop. Blocks take turns, so that whatever else the
 machine does hits all alike. A round's seconds are from its opening to its proposal, on the leader's clock. Figures are
-medians over all rounds but each cluster's first two, as JSON on standard output.
+medians over all rounds but each cluster's first two, as JSON on standard output; the ratios to plain PyTorch of each
+block alone show how far to trust them.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,16 +32,20 @@ from bench.training_floor import Team, load
 NODES = 5
 WARM_UP_ROUNDS = 2
 POLL_S = 0.2
-FLOORS = {"plain": "plain PyTorch", "product": "the product's loop"}
+FLOORS = ("plain", "product")
+"""Plain PyTorch, and the product's loop."""
+WAYS = ("rested", "back_to_back")
 
 
 @dataclass
 class Measured:
-    """What the blocks gave."""
+    """What the blocks gave.
 
-    rested: list[float] = field(default_factory=list)
-    back_to_back: list[float] = field(default_factory=list)
-    floors: dict[str, list[float]] = field(default_factory=lambda: {variant: [] for variant in FLOORS})
+    Attributes:
+        blocks: of each, the seconds of the rounds by ``WAYS`` and ``FLOORS``.
+    """
+
+    blocks: list[dict[str, list[float]]] = field(default_factory=list)
     accuracy: list[float] = field(default_factory=list)
     resident_mb: list[float] = field(default_factory=list)
     terms: list[int] = field(default_factory=list)
@@ -56,25 +62,28 @@ def main() -> None:
     measured = Measured()
     with tempfile.TemporaryDirectory() as folder:
         for block in range(arguments.blocks):
-            for interval_s, rounds in ((arguments.interval, measured.rested), (0.0, measured.back_to_back)):
-                lineage = run_cluster(arguments, Path(folder) / f"cluster{block}-{interval_s:g}", interval_s, measured)
-                rounds += [model.duration_s for model in lineage if model.round > WARM_UP_ROUNDS]
-            run_floors(arguments, Path(folder) / "cache", measured)
-    floors = {variant: statistics.median(seconds) for variant, seconds in measured.floors.items()}
-    rested, back_to_back = statistics.median(measured.rested), statistics.median(measured.back_to_back)
+            seconds = {}
+            for way, interval_s in zip(WAYS, (arguments.interval, 0.0), strict=True):
+                lineage = run_cluster(arguments, Path(folder) / f"cluster{block}-{way}", interval_s, measured)
+                seconds[way] = [model.duration_s for model in lineage if model.round > WARM_UP_ROUNDS]
+            measured.blocks.append(seconds | run_floors(arguments, Path(folder) / "cache"))
+    everything = {name: [one for block in measured.blocks for one in block[name]] for name in (*WAYS, *FLOORS)}
     report = {
-        "rounds_of_each": len(measured.rested),
-        "floor_s": {variant: round(seconds, 3) for variant, seconds in floors.items()},
-        "rested_s": {"median": round(rested, 3), "fastest": round(min(measured.rested), 3)},
-        "rested_to_floor": {variant: round(rested / seconds, 3) for variant, seconds in floors.items()},
-        "back_to_back_s": {"median": round(back_to_back, 3), "fastest": round(min(measured.back_to_back), 3)},
-        "back_to_back_to_floor": {variant: round(back_to_back / seconds, 3) for variant, seconds in floors.items()},
+        "rounds_of_each": len(everything["rested"]),
+        **{f"{name}_s": round(statistics.median(seconds), 3) for name, seconds in everything.items()},
+        **{f"{way}_to_floor": {floor: ratio(everything, way, floor) for floor in FLOORS} for way in WAYS},
+        "to_plain_by_block": [{way: ratio(block, way, "plain") for way in WAYS} for block in measured.blocks],
         "resident_mb_of_a_node": {"median": statistics.median(measured.resident_mb), "most": max(measured.resident_mb)},
         "accuracy_by_round": measured.accuracy,
         "terms_seen": measured.terms,
     }
     json.dump(report, sys.stdout, indent=2)
     print()
+
+
+def ratio(seconds: Mapping[str, Sequence[float]], way: str, floor: str) -> float:
+    """Return how the medians compare."""
+    return round(statistics.median(seconds[way]) / statistics.median(seconds[floor]), 3)
 
 
 def run_cluster(
@@ -123,15 +132,17 @@ def _resident_kb(pid: int) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
 
-def run_floors(arguments: argparse.Namespace, cache: Path, measured: Measured) -> None:
-    """Train the same shards bare, each way."""
+def run_floors(arguments: argparse.Namespace, cache: Path) -> dict[str, list[float]]:
+    """Train the same shards bare, each way; return the seconds of the rounds."""
     for shard in range(NODES):
         load(arguments.data, cache, shard, NODES)
+    seconds = {}
     for variant in FLOORS:
         team = Team(variant, arguments.data, cache, NODES, 2)
         team.round(0)
-        measured.floors[variant] += [team.round(number) for number in range(1, arguments.rounds)]
+        seconds[variant] = [team.round(number) for number in range(1, arguments.rounds)]
         team.end()
+    return seconds
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python -m bench.scaling [--nodes 5 10 20 40] [--rounds 10] [--modes relay broadcast] [--model paper] [--out FILE]
 
 Real node processes in namespaces of their own (``bench.alone``), back to back. The network is the paper's (1.57 MB), or
-with ``--model tiny`` one of 31 KB (``bench.tiny``), whose bytes hardly matter; each node has so few images (the
+with ``--model tiny`` one of 31 KB (``bench.networks``), whose bytes hardly matter; each node has so few images (the
 embedded digits, shared out) that its epoch takes some milliseconds: what is left of a round is overhead. The window in
 which updates are sent is 0, for it is a wait by choice, and elections have time (20 s), for many nodes on few cores
 hear each other late, and elections are not what is measured. All nodes share the machine's cores here; so beside the
@@ -39,13 +39,13 @@ from appliance.local.processes import Cluster
 from appliance.node.cluster import ClusterPlan, create_cluster
 from appliance.words.errors import OperatorError
 from appliance.words.settings import Consensus, Delivery, Rounds, Task, Training
-from bench import alone
+from bench import alone, networks
 from bench.fit import exponent
 
 Mode = Literal["relay", "broadcast"]
 
 MODES: tuple[Mode, ...] = ("relay", "broadcast")
-MODELS = {"paper": Task(), "tiny": Task("bench.tiny:make", folder=Path(__file__).resolve().parents[1])}
+MODELS = {"paper": Task(), "tiny": networks.setting("tiny")}
 MB_A_NODE = 420
 """What a node and its key maker take at most, with some room."""
 MB_SPARE = 4000

@@ -1,6 +1,6 @@
 """The pool's child process: for each byte on standard input, one RSA key on standard output (see ``pool``).
 
-The byte is the kind of key, ``REPLY`` or ``TOKEN``. Who takes a key is in the middle of something, such as the end of a
+The byte is the kind of key, ``LONG`` or ``SHORT``. Who takes a key is in the middle of something, such as the end of a
 round, so an ordered key is made when nothing was ordered for a moment; but one that is ordered by a capital letter, and
 all before it, at once.
 
@@ -19,17 +19,15 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 NICENESS = 5
 """As training: heartbeats go first, and a round that waits for a key gets it (see ``pool``)."""
-REPLY, TOKEN = b"r", b"t"
-TOKEN_BITS = 2048
-"""As RFC 9578 has it for such tokens (type 2). Who breaks the key after its round has gained nothing, and what hides a
-member is a random factor, whatever the key's length. With 3072 bits each member costs the leader 24 ms instead of 9."""
+LONG, SHORT = b"l", b"s"
+SHORT_BITS = 2048
 REST_S = 1.0
 _AT_ONCE = 4096
 
 
 def main() -> None:
-    """Make keys; reply keys of the size (bits) given as the only argument."""
-    bits = {REPLY: int(sys.argv[1]), TOKEN: TOKEN_BITS}
+    """Make keys; long ones of the size (bits) given as the only argument."""
+    bits = {LONG: int(sys.argv[1]), SHORT: SHORT_BITS}
     os.nice(NICENESS)
     # A Ctrl-C at a terminal reaches the whole group; only the parent decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

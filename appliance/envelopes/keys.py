@@ -5,7 +5,7 @@ A public key is one string of bytes: DER (SubjectPublicKeyInfo) of the RSA key, 
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -21,6 +21,7 @@ Suite = Literal["rsa", "rsa+mlkem768"]
 
 RSA_SIZES = (2048, 3072, 4096)
 ROUND_KEY_BYTES = 32
+REPLY_SECRET_BYTES = 32
 _PUBLIC_EXPONENT = 65537
 _ROUND_KEY_ID_LABEL = b"p2pfl-node/round-key-id/1\x00"
 _DER_HEAD = 4
@@ -29,10 +30,15 @@ _DER_HEAD = 4
 
 @dataclass(frozen=True)
 class RecipientKey:
-    """A public key to seal to."""
+    """A public key to seal to.
+
+    Attributes:
+        secret: what both sides know besides, and opening takes too (of reply keys); empty if there is none.
+    """
 
     rsa: RSAPublicKey
     kem: MLKEM768PublicKey | None = None
+    secret: bytes = field(default=b"", repr=False)
 
     @cached_property
     def encoding(self) -> bytes:
@@ -47,20 +53,21 @@ class RecipientKey:
 
 @dataclass(frozen=True)
 class PrivateKey:
-    """A private key to open with."""
+    """A private key to open with; ``secret`` as its public half has it."""
 
     rsa: RSAPrivateKey
     kem: MLKEM768PrivateKey | None = None
+    secret: bytes = field(default=b"", repr=False)
 
     @cached_property
     def recipient(self) -> RecipientKey:
         """Its public half."""
-        return RecipientKey(self.rsa.public_key(), None if self.kem is None else self.kem.public_key())
+        return RecipientKey(self.rsa.public_key(), None if self.kem is None else self.kem.public_key(), self.secret)
 
 
-def private_key(rsa: RSAPrivateKey, suite: Suite) -> PrivateKey:
-    """Return a key of a suite around an RSA key that is fresh."""
-    return PrivateKey(rsa, MLKEM768PrivateKey.generate() if suite == "rsa+mlkem768" else None)
+def private_key(rsa: RSAPrivateKey, suite: Suite, secret: bytes = b"") -> PrivateKey:
+    """Return a key of a suite around an RSA key, and perhaps a secret, that are fresh."""
+    return PrivateKey(rsa, MLKEM768PrivateKey.generate() if suite == "rsa+mlkem768" else None, secret)
 
 
 def public_der(key: RSAPrivateKey | RSAPublicKey) -> bytes:
@@ -69,8 +76,8 @@ def public_der(key: RSAPrivateKey | RSAPublicKey) -> bytes:
     return public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
-def load_recipient(encoding: bytes, suite: Suite) -> RecipientKey:
-    """Parse a peer's public key.
+def load_recipient(encoding: bytes, suite: Suite, secret: bytes = b"") -> RecipientKey:
+    """Parse a peer's public key. ``secret`` came with it, if it is a reply key.
 
     Raises:
         RemoteError: it is none, or not of the cluster's suite: a leader must not talk anybody into a weaker one.
@@ -80,7 +87,7 @@ def load_recipient(encoding: bytes, suite: Suite) -> RecipientKey:
     if bool(rest) != (suite == "rsa+mlkem768"):
         raise RemoteError(f"public key: is not of the kind {suite} that this cluster uses")
     try:
-        return RecipientKey(load_public(der), MLKEM768PublicKey.from_public_bytes(rest) if rest else None)
+        return RecipientKey(load_public(der), MLKEM768PublicKey.from_public_bytes(rest) if rest else None, secret)
     except ValueError:
         raise RemoteError("public key: its ML-KEM part is none") from None
 

@@ -7,6 +7,7 @@ an election timeout. A child's priority concerns nobody else.
 """
 
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -19,23 +20,27 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from appliance.envelopes import keymaker
-from appliance.envelopes.keymaker import REPLY, TOKEN
-from appliance.envelopes.keys import PrivateKey, Suite, private_key
+from appliance.envelopes.keymaker import LONG, SHORT
+from appliance.envelopes.keys import REPLY_SECRET_BYTES, PrivateKey, Suite, private_key
 from appliance.words.errors import ApplianceError
 
 _log = logging.getLogger(__name__)
 _RESTART_S = 2.0
 WAIT_S = 60.0
 _CLOSE_S = 5.0
-_LOW = {REPLY: 3, TOKEN: 0}
+_LOW = {LONG: 0, SHORT: 3}
 """With so many keys or fewer, the next can't wait."""
-_TOKEN_KEYS = 2
-"""Only the leader takes them, one for each round."""
+_LONG_KEYS = 2
+"""A leader takes one for many rounds."""
 
 
 class KeyPool:
-    """Keeps ``size`` keys of ``bits`` ready, and two for tokens; a context manager. Its methods may be called from any
-    thread.
+    """Keeps keys ready; a context manager. Its methods may be called from any thread.
+
+    **Long keys**, of ``bits``, guard by themselves what is sealed to them. **Short keys**, of 2048 bits, live for one
+    round or one answer, and nothing rests on them alone: an answer is sealed to a secret besides, which came in the
+    envelope that it answers; a token key guards no secret at all, and RFC 9578 gives such tokens this size. Each round
+    takes one from every node, and a short one costs a fourth. ``size`` short ones are kept ready.
 
     No key is given twice. From an empty pool one waits for the next. How long that takes on a busy machine depends on
     the child's niceness: with four busy processes on two cores, and RSA-3072, a key took 1.2 s (at worst 2.6) with 5,
@@ -49,7 +54,7 @@ class KeyPool:
         self.longest_wait_s = 0.0
         self._bits = bits
         self._suite = suite
-        self._sizes = {REPLY: size, TOKEN: _TOKEN_KEYS}
+        self._sizes = {LONG: _LONG_KEYS, SHORT: size}
         self._keys: dict[bytes, deque[RSAPrivateKey]] = {kind: deque() for kind in self._sizes}
         self._lock = threading.Lock()
         self._filled = threading.Condition(self._lock)
@@ -68,20 +73,24 @@ class KeyPool:
 
     @property
     def level(self) -> int:
-        """How many keys are ready, beside those for tokens."""
-        return len(self._keys[REPLY])
+        """How many short keys are ready."""
+        return len(self._keys[SHORT])
 
     def take(self) -> PrivateKey:
-        """Return a key that nobody else gets; waits for one if none is ready. Not for the event loop.
+        """Return a long key that nobody else gets; waits for one if none is ready. Not for the event loop.
 
         Raises:
             ApplianceError: none came in a minute, or the pool is closed.
         """
-        return private_key(self._take(REPLY), self._suite)
+        return private_key(self._take(LONG), self._suite)
+
+    def take_reply_key(self) -> PrivateKey:
+        """Return a short key for one answer, with a fresh secret that the answer takes too; otherwise as ``take``."""
+        return private_key(self._take(SHORT), self._suite, os.urandom(REPLY_SECRET_BYTES))
 
     def take_token_key(self) -> RSAPrivateKey:
-        """Return a key for the tokens of one round, of ``TOKEN_BITS``; otherwise as ``take``."""
-        return self._take(TOKEN)
+        """Return a short key for the tokens of one round; otherwise as ``take``."""
+        return self._take(SHORT)
 
     def _take(self, kind: bytes) -> RSAPrivateKey:
         keys = self._keys[kind]

@@ -33,6 +33,7 @@ from appliance.words.ids import Digest, NodeName, Round, Term
 from appliance.words.messages import (
     ModelReply,
     ModelRequest,
+    ModelWanted,
     Receipt,
     Sealed,
     TokenSigned,
@@ -58,7 +59,7 @@ class _Opened:
 
     update_id: bytes
     samples: int
-    reply_key: bytes
+    reply_to: RecipientKey
     kept: tuple[SealedUpdate, Weights] | None
 
 
@@ -164,13 +165,15 @@ class AggregatorWork:
         content_key = content_key_of(header, self._private_key)
         payload = open_content(envelope, content_key, header)
         message = decode_to_leader(unpad(payload))
-        load_recipient(message.reply_key, self._suite)
+        reply_to = load_recipient(message.reply_key, self._suite, message.reply_secret)
         if isinstance(message, ModelRequest):
             return message
         keep = functools.partial(SealedUpdate, self._folder, envelope, content_key, header)
-        return self._check(message, payload, keep)
+        return self._check(message, reply_to, payload, keep)
 
-    def _check(self, update: Update, payload: bytes, keep: Callable[[], SealedUpdate]) -> OpenedUpdate:
+    def _check(
+        self, update: Update, reply_to: RecipientKey, payload: bytes, keep: Callable[[], SealedUpdate]
+    ) -> OpenedUpdate:
         handle = next(self._handles)
         kept, refusal, token = None, "", b""
         try:
@@ -183,7 +186,7 @@ class AggregatorWork:
             kept = sealed, sealed.weights(encoded, payload, self._base_weights)
         except RemoteError as error:
             refusal = error.reason
-        self._opened[handle] = _Opened(update.update_id, update.samples, update.reply_key, kept)
+        self._opened[handle] = _Opened(update.update_id, update.samples, reply_to, kept)
         return OpenedUpdate(handle, update.update_id, token, update.round, update.base, update.samples, refusal)
 
     def _drop_updates(self) -> None:
@@ -222,22 +225,24 @@ class AggregatorWork:
             return None
         _close(opened)
         receipt = Receipt(opened.update_id, accepted, reason, self._round_key)
-        return _reply(receipt, load_recipient(opened.reply_key, self._suite), self._term, self._round)
+        return _reply(receipt, opened.reply_to, self._term, self._round)
 
     def serve(self, request: ModelRequest) -> Sealed | None:
         """Seal a model's bytes for the participant who asked; None if they are not here."""
-        return self.seal_model(request.digest, request.reply_key, self._term, self._round)
+        reply_to = load_recipient(request.reply_key, self._suite, request.reply_secret)
+        return self._seal_model(request.digest, reply_to, self._term, self._round)
 
-    def seal_model(self, digest: Digest, reply_key: bytes, term: Term, round_: Round) -> Sealed | None:
-        """Seal a model's bytes to a reply key; None if they are not here. On any thread.
+    def supply(self, wanted: ModelWanted, term: Term) -> Sealed | None:
+        """Seal a model's bytes for a leader that lacks them; None if they are not here. On any thread.
 
         Raises:
-            RemoteError: the key is none of the cluster's suite.
+            RemoteError: its key is none of the cluster's suite.
         """
-        recipient, content = load_recipient(reply_key, self._suite), self._models.get(digest)
-        if isinstance(content, Absent):
-            return None
-        return _reply(ModelReply(digest, content), recipient, term, round_)
+        return self._seal_model(wanted.digest, load_recipient(wanted.public_key, self._suite), term, 0)
+
+    def _seal_model(self, digest: Digest, recipient: RecipientKey, term: Term, round_: Round) -> Sealed | None:
+        content = self._models.get(digest)
+        return None if isinstance(content, Absent) else _reply(ModelReply(digest, content), recipient, term, round_)
 
     def create_initial_model(self) -> Digest:
         """Make the lineage's first model durable here."""

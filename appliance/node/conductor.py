@@ -238,9 +238,7 @@ class Conductor:
     def _on_model_wanted(self, peer: NodeName, wanted: ModelWanted) -> None:
         """Only the leader may ask in the open, and only for what is here."""
         if peer == self._core.leader and wanted.digest in self._core.stored:
-            seal = functools.partial(
-                self._shells.aggregator_work.seal_model, wanted.digest, wanted.public_key, self._core.term, 0
-            )
+            seal = functools.partial(self._shells.aggregator_work.supply, wanted, self._core.term)
             failed = functools.partial(self._errands.envelope_failed, peer)
             self._errands.aside(seal, functools.partial(self._outbound.answer, peer), failed)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from appliance.delivery.padding import pad, padded_length
 from appliance.envelopes.format import Kind
-from appliance.envelopes.keys import PrivateKey, Suite, key_id_of, load_public, load_recipient
+from appliance.envelopes.keys import PrivateKey, RecipientKey, Suite, key_id_of, load_public, load_recipient
 from appliance.envelopes.pool import KeyPool
 from appliance.envelopes.seal import open_envelope, open_under_key, seal
 from appliance.node.checkpoints import Checkpoints, Tell
@@ -72,13 +72,13 @@ class ReplyKeys:
     def __contains__(self, key_id: object) -> bool:
         return key_id in self._keys
 
-    def hold(self, private_key: PrivateKey, leader_key_id: bytes) -> bytes:
+    def hold(self, private_key: PrivateKey, leader_key_id: bytes) -> RecipientKey:
         """Hold a fresh key until its answer comes; return its public half. The oldest of too many is dropped."""
         with self._lock:
             self._keys[private_key.recipient.id] = ReplyKey(private_key, leader_key_id)
             if len(self._keys) > REPLY_KEYS_HELD:
                 self._keys.popitem(last=False)
-        return private_key.recipient.encoding
+        return private_key.recipient
 
     def use(self, key_id: bytes) -> ReplyKey | None:
         """Take a key out: its one answer is here."""
@@ -256,7 +256,7 @@ class ParticipantWork:
         if isinstance(record, Absent) or record.update_id != update_id or token is None or token[0] != token_key:
             return None
         weights = self._encoder.encode(record, encoding, announcement)
-        reply_key = self.reply_keys.hold(self._keys.take(), announcement.key_id)
+        reply_to = self.reply_keys.hold(self._keys.take_reply_key(), announcement.key_id)
         update = Update(
             update_id=record.update_id,
             nonce=token[1].nonce,
@@ -265,7 +265,8 @@ class ParticipantWork:
             base=record.base,
             samples=record.samples,
             metrics=record.metrics,
-            reply_key=reply_key,
+            reply_key=reply_to.encoding,
+            reply_secret=reply_to.secret,
             encoding=encoding,
             weights=memoryview(weights),
         )
@@ -273,12 +274,16 @@ class ParticipantWork:
 
     def seal_request(self, digest: Digest, announcement: Announcement) -> Sealed:
         """Seal a request for a model's bytes to the leader."""
-        reply_key = self.reply_keys.hold(self._keys.take(), announcement.key_id)
-        return self._seal(ModelRequest(digest, reply_key), announcement, 0, padded_length(0))
+        reply_to = self.reply_keys.hold(self._keys.take_reply_key(), announcement.key_id)
+        request = ModelRequest(digest, reply_to.encoding, reply_to.secret)
+        return self._seal(request, announcement, 0, padded_length(0))
 
     def want_model(self, digest: Digest) -> ModelWanted:
-        """Ask in the open for a committed model's bytes, to be sealed to a fresh key: for a leader that lacks them."""
-        return ModelWanted(digest, self.reply_keys.hold(self._keys.take(), b""))
+        """Ask in the open for a committed model's bytes, to be sealed to a fresh key: for a leader that lacks them.
+
+        A secret could not be sent with it, so this one is a long key.
+        """
+        return ModelWanted(digest, self.reply_keys.hold(self._keys.take(), b"").encoding)
 
     def _seal(self, message: ToLeader, announcement: Announcement, round_: Round, length: int) -> Sealed:
         recipient = load_recipient(announcement.public_key, self._suite)

@@ -20,6 +20,8 @@ T = TypeVar("T")
 Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
 PublicKey = Annotated[bytes, Meta(min_length=256, max_length=2048)]
 """An RSA public key, DER, SubjectPublicKeyInfo."""
+ReplySecret = Annotated[bytes, Meta(min_length=32, max_length=32)]
+"""Random bytes; the answer is sealed to them and to the reply key beside them. Only in what is sealed to the leader."""
 Count = Annotated[int, Meta(ge=0, le=100_000)]
 Reason = Annotated[str, Meta(max_length=300)]
 Seconds = Annotated[float, Meta(ge=0.0, le=1e9)]
@@ -254,6 +256,7 @@ class Update(_Message, frozen=True):
     samples: SampleCount
     metrics: Metrics
     reply_key: PublicKey
+    reply_secret: ReplySecret
     encoding: Encoding
     weights: memoryview
 
@@ -263,6 +266,7 @@ class ModelRequest(_Message, frozen=True):
 
     digest: Digest
     reply_key: PublicKey
+    reply_secret: ReplySecret
 
 
 ToLeader = Update | ModelRequest

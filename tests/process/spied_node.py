@@ -7,17 +7,18 @@ import os
 import sys
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
 from appliance.cli.main import main
-from appliance.envelopes.keys import PrivateKey
 from appliance.envelopes.pool import KeyPool
 
-_take = KeyPool.take
+_take = KeyPool._take
 
 
-def _spy(pool: KeyPool) -> PrivateKey:
-    key = _take(pool)
-    numbers = key.rsa.private_numbers()
-    size = key.rsa.key_size // 8
+def _spy(pool: KeyPool, kind: bytes) -> RSAPrivateKey:
+    key = _take(pool, kind)
+    numbers = key.private_numbers()
+    size = key.key_size // 8
     lines = [number.to_bytes(size, "big").lstrip(b"\0").hex() for number in (numbers.p, numbers.q, numbers.d)]
     file = os.open(Path(sys.argv[-1]).with_name("keys.txt"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
@@ -28,5 +29,5 @@ def _spy(pool: KeyPool) -> PrivateKey:
 
 
 if __name__ == "__main__":
-    KeyPool.take = _spy  # type: ignore[method-assign, assignment]
+    KeyPool._take = _spy  # type: ignore[method-assign, assignment]
     main()

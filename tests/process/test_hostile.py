@@ -55,6 +55,7 @@ from tests.process.conftest import MakeCluster
 from tests.process.waiting import until
 
 MEMBERS = 3
+REPLY_SECRET = bytes(range(32))
 
 
 class Impostor:
@@ -103,7 +104,7 @@ class Impostor:
         elif isinstance(message, Sealed):
             key = self._reply_keys.get(read_header(message.envelope).key_id)
             if key is not None:
-                answer = decode_to_participant(open_envelope(message.envelope, PrivateKey(key)))
+                answer = decode_to_participant(open_envelope(message.envelope, PrivateKey(key, secret=REPLY_SECRET)))
                 assert isinstance(answer, Receipt)
                 self.receipts[answer.update_id] = answer
 
@@ -156,6 +157,7 @@ class Impostor:
             samples=samples,
             metrics=Metrics(0.5, 1.0, 10),
             reply_key=reply_key,
+            reply_secret=REPLY_SECRET,
             encoding=encoding,
             weights=memoryview(weights),
         )

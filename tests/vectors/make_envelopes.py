@@ -1,7 +1,7 @@
 """Make envelopes.json anew, after a change of the format that is meant (python -m tests.vectors.make_envelopes).
 
-Fixed are the keys, the RSA secret and the salt. The wrapped keys are random (OAEP and ML-KEM are), and then fixed by
-being written down. Recipient: recipient.pem, and the ML-KEM key of the seed 00 01 .. 3f.
+Fixed are the keys, the reply secret, the RSA secret and the salt. The wrapped keys are random (OAEP and ML-KEM are),
+and then fixed by being written down. Recipient: recipient.pem, and the ML-KEM key of the seed 00 01 .. 3f.
 """
 
 import json
@@ -22,6 +22,7 @@ ROUND_KEY = bytes(range(32))
 SALT, OTHER_SALT = bytes(range(100, 116)), bytes(range(116, 132))
 PAYLOAD = b"p2pfl-node test vector"
 KEM_SEED = bytes(range(64))
+REPLY_SECRET = bytes(range(200, 232))
 
 UNTRUE = "envelope: its content is not authentic"
 SHORT = "envelope: cut short in its header"
@@ -29,11 +30,11 @@ SHORT = "envelope: cut short in its header"
 Case = tuple[str, str, bytes]
 
 
-def recipient(*, hybrid: bool) -> PrivateKey:
-    """Return the vectors' recipient of a suite."""
+def recipient(*, hybrid: bool, secret: bytes = b"") -> PrivateKey:
+    """Return the vectors' recipient of a suite; a reply key, if it has a secret."""
     loaded = load_pem_private_key((FOLDER / "recipient.pem").read_bytes(), None)
     assert isinstance(loaded, RSAPrivateKey)
-    return PrivateKey(loaded, MLKEM768PrivateKey.from_seed_bytes(KEM_SEED) if hybrid else None)
+    return PrivateKey(loaded, MLKEM768PrivateKey.from_seed_bytes(KEM_SEED) if hybrid else None, secret)
 
 
 def _flip(envelope: bytes, offset: int) -> bytes:
@@ -109,6 +110,26 @@ def _suite(*, hybrid: bool) -> tuple[list[dict[str, str]], list[dict[str, str]]]
     )
 
 
+def _answers(*, hybrid: bool) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """Return envelopes to a reply key: for the holder of its secret, and for nobody else."""
+    private = recipient(hybrid=hybrid, secret=REPLY_SECRET)
+    suite = "rsa+mlkem768" if hybrid else "rsa"
+    key = f"{suite}, reply"
+    good = _sealed(private.recipient, private, PAYLOAD, Kind.TO_PARTICIPANT)
+    lacks, other = recipient(hybrid=hybrid), recipient(hybrid=hybrid, secret=REPLY_SECRET[::-1])
+    refused = [
+        ("without the secret", _sealed(lacks.recipient, lacks, PAYLOAD, Kind.TO_PARTICIPANT)),
+        ("with another secret", _sealed(other.recipient, other, PAYLOAD, Kind.TO_PARTICIPANT)),
+    ]
+    return (
+        [{"key": key, "name": f"{suite}, an answer", "payload": PAYLOAD.hex(), "envelope": good.hex()}],
+        [
+            {"key": suite, "name": f"{key}: opened without the secret", "reason": UNTRUE, "envelope": good.hex()},
+            *({"key": key, "name": f"{key}: sealed {n}", "reason": UNTRUE, "envelope": e.hex()} for n, e in refused),
+        ],
+    )
+
+
 def _candidates() -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     good, twin, third = _candidate(PAYLOAD), _candidate(PAYLOAD[::-1]), _candidate(PAYLOAD, OTHER_SALT)
     to_key = _sealed(recipient(hybrid=False).recipient, recipient(hybrid=False), PAYLOAD)
@@ -134,10 +155,12 @@ def _candidates() -> tuple[list[dict[str, str]], list[dict[str, str]]]:
 def main() -> None:
     """Write the file."""
     assert len(PAYLOAD) < CHUNK
-    parts = [_suite(hybrid=False), _suite(hybrid=True), _candidates()]
+    suites = (False, True)
+    parts = [*(_suite(hybrid=one) for one in suites), *(_answers(hybrid=one) for one in suites), _candidates()]
     content = {
         "round_key": ROUND_KEY.hex(),
         "kem_seed": KEM_SEED.hex(),
+        "reply_secret": REPLY_SECRET.hex(),
         "term": 3,
         "round": 7,
         "golden": [case for golden, _ in parts for case in golden],

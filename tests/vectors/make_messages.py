@@ -39,6 +39,7 @@ FILE = Path(__file__).parent / "messages.json"
 DIGEST = "sha256:" + "ab" * 32
 KEY = bytes(256)
 ID = bytes(range(16))
+SECRET = bytes(range(32))
 
 MESSAGES: dict[str, list[MeshMessage | LeaderStatement | ToLeader | ToParticipant]] = {
     "mesh": [
@@ -89,10 +90,11 @@ MESSAGES: dict[str, list[MeshMessage | LeaderStatement | ToLeader | ToParticipan
             samples=100,
             metrics=Metrics(accuracy=0.5, loss=0.25, samples=10),
             reply_key=KEY,
+            reply_secret=SECRET,
             encoding="int8",
             weights=memoryview(b"weights"),
         ),
-        ModelRequest(digest=DIGEST, reply_key=KEY),
+        ModelRequest(digest=DIGEST, reply_key=KEY, reply_secret=SECRET),
     ],
     "to participant": [
         Receipt(update_id=ID, accepted=True, reason="", round_key=bytes(32)),

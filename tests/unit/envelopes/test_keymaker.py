@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
-from appliance.envelopes.keymaker import REPLY, REST_S, TOKEN, TOKEN_BITS
+from appliance.envelopes.keymaker import LONG, REST_S, SHORT, SHORT_BITS
 from appliance.envelopes.pool import _read_key
 
 _CHILD = "from appliance.envelopes import keymaker; keymaker.REST_S = {rest_s}; keymaker.main()"
@@ -33,7 +33,7 @@ def child(rest_s: float) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
 def test_a_key_for_later_is_made_after_a_rest() -> None:
     with child(REST_S) as (orders, keys):
         began = time.monotonic()
-        orders.write(REPLY * 2)
+        orders.write(LONG * 2)
         assert _read_key(keys)
         assert time.monotonic() - began >= REST_S
         assert _read_key(keys)
@@ -42,17 +42,17 @@ def test_a_key_for_later_is_made_after_a_rest() -> None:
 @pytest.mark.timeout(60)
 def test_a_key_for_now_waits_for_no_rest_nor_do_those_before_it() -> None:
     with child(3600.0) as (orders, keys):
-        orders.write(REPLY.upper())
+        orders.write(LONG.upper())
         assert _read_key(keys)
-        orders.write(REPLY)
-        orders.write(TOKEN.upper())
+        orders.write(LONG)
+        orders.write(SHORT.upper())
         assert all(_read_key(keys) for _ in range(2))
 
 
 def test_each_kind_has_its_size() -> None:
     with child(0.0) as (orders, keys):
-        orders.write(TOKEN + REPLY)
-        for kind, bits in ((TOKEN, TOKEN_BITS), (REPLY, 3072)):
+        orders.write(SHORT + LONG)
+        for kind, bits in ((SHORT, SHORT_BITS), (LONG, 3072)):
             made = _read_key(keys)
             assert made is not None
             assert made[0] == kind
@@ -63,6 +63,6 @@ def test_each_kind_has_its_size() -> None:
 
 def test_it_ends_with_its_input() -> None:
     with child(3600.0) as (orders, keys):
-        orders.write(REPLY)
+        orders.write(LONG)
         orders.close()
         assert _read_key(keys) is None

@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.envelopes.keymaker import REPLY, TOKEN, TOKEN_BITS
+from appliance.envelopes.keymaker import LONG, SHORT, SHORT_BITS
 from appliance.envelopes.keys import (
+    REPLY_SECRET_BYTES,
     Suite,
     key_id_of,
     load_public,
@@ -66,9 +67,10 @@ def test_other_public_keys_are_refused() -> None:
 def test_the_pool_fills_and_gives_no_key_twice() -> None:
     with KeyPool(3, BITS) as pool:
         _wait_for(lambda: pool.level == 3)
-        taken = [pool.take() for _ in range(6)]
+        taken = [pool.take_reply_key() for _ in range(6)]
         assert len({key.recipient.id for key in taken}) == 6
-        assert all(key.rsa.key_size == BITS for key in taken)
+        assert len({key.secret for key in taken}) == 6
+        assert all(len(key.secret) == REPLY_SECRET_BYTES for key in taken)
         _wait_for(lambda: pool.level == 3)
     assert pool.level == 0
 
@@ -88,21 +90,21 @@ class _NeverRefilled(KeyPool):
 
 def test_only_a_pool_that_is_low_is_in_a_hurry() -> None:
     with _NeverRefilled(5) as pool:
-        _wait_for(lambda: pool.level == 5 and len(pool._keys[TOKEN]) == 2)
-        for _ in range(5):
-            pool.take()
+        _wait_for(lambda: pool.level == 5 and len(pool._keys[LONG]) == 2)
+        for _ in range(4):
+            pool.take_reply_key()
+        pool.take_token_key()
         for _ in range(2):
-            pool.take_token_key()
-    first = [REPLY.upper() * 5, TOKEN.upper() * 2]
-    assert pool.orders == [*first, REPLY, REPLY, *[REPLY.upper()] * 3, TOKEN, TOKEN]
+            pool.take()
+    first = [LONG.upper() * 2, SHORT.upper() * 5]
+    assert pool.orders == [*first, SHORT, SHORT, *[SHORT.upper()] * 3, LONG, LONG]
 
 
-def test_a_key_for_tokens_comes_of_its_own_stock_and_has_its_own_size() -> None:
+def test_what_guards_by_itself_is_a_long_key_and_no_other_is() -> None:
     with KeyPool(1, 3072) as pool:
-        taken = [pool.take_token_key() for _ in range(4)]
-        _wait_for(lambda: pool.level == 1)
-    assert len({key.public_key().public_numbers().n for key in taken}) == 4
-    assert all(key.key_size == TOKEN_BITS for key in taken)
+        sizes = [pool.take().rsa.key_size, pool.take_reply_key().rsa.key_size, pool.take_token_key().key_size]
+        assert pool.take().secret == b""
+    assert sizes == [3072, SHORT_BITS, SHORT_BITS]
 
 
 def test_closing_is_prompt_even_while_a_key_is_made() -> None:
@@ -120,8 +122,8 @@ def test_a_dead_child_costs_no_key(caplog: pytest.LogCaptureFixture) -> None:
         assert child is not None
         os.kill(child.pid, signal.SIGKILL)
         _wait_for(lambda: pool._child is None)
-        assert pool.take().rsa.key_size == BITS
-        assert pool.take().rsa.key_size == BITS
+        assert all(pool.take_reply_key().rsa.key_size == SHORT_BITS for _ in range(2))
+        assert all(pool.take().rsa.key_size == BITS for _ in range(3))
     assert "child process ended" in caplog.text
 
 

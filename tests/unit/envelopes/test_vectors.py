@@ -16,7 +16,13 @@ from tests.vectors.make_envelopes import recipient
 
 CASES: dict[str, Any] = json.loads((Path(__file__).parents[2] / "vectors" / "envelopes.json").read_text())
 ROUND_KEY = bytes.fromhex(CASES["round_key"])
-KEYS: dict[str, PrivateKey] = {"rsa": recipient(hybrid=False), "rsa+mlkem768": recipient(hybrid=True)}
+SECRET = bytes.fromhex(CASES["reply_secret"])
+KEYS: dict[str, PrivateKey] = {
+    "rsa": recipient(hybrid=False),
+    "rsa+mlkem768": recipient(hybrid=True),
+    "rsa, reply": recipient(hybrid=False, secret=SECRET),
+    "rsa+mlkem768, reply": recipient(hybrid=True, secret=SECRET),
+}
 
 
 def _content_key(key: str) -> Callable[[Header], bytes]:

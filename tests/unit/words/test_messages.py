@@ -96,8 +96,10 @@ statements = st.one_of(
     st.builds(Candidate, texts, names, numbers, numbers, numbers, digests),
 )
 to_leader = st.one_of(
-    st.builds(Update, update_ids, keys, tokens, numbers, digests, samples, metrics, public_keys, encodings, blobs),
-    st.builds(ModelRequest, digests, public_keys),
+    st.builds(
+        Update, update_ids, keys, tokens, numbers, digests, samples, metrics, public_keys, keys, encodings, blobs
+    ),
+    st.builds(ModelRequest, digests, public_keys, keys),
 )
 to_participant = st.one_of(
     st.builds(Receipt, update_ids, st.booleans(), texts, keys),
