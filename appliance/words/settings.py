@@ -223,9 +223,9 @@ class Envelopes(Section, frozen=True):
     Attributes:
         seal: what wraps an envelope's content key; the same on every node. ``rsa+mlkem768`` takes both a broken RSA
             and a broken ML-KEM-768 to open, so that what is recorded today stays sealed against quantum computers.
-        rsa_bits: size of the RSA keys that seal; the same on every node, since by its reply key's one could be told.
+        rsa_bits: size of a leader's key. Keys that live for one answer or for one round's tokens have 2048.
         key_rounds: a leader takes a fresh key after this many rounds.
-        pool: keys made ahead.
+        pool: keys for answers and tokens made ahead.
         max_message_mib: the largest mesh message that is accepted or sent.
     """
 

@@ -15,6 +15,7 @@ STREAMING = "appliance/envelopes/streaming.py"
 STREAM = "appliance/envelopes/stream.py"
 WRAPPING = "appliance/envelopes/wrapping.py"
 KEYS = "appliance/envelopes/keys.py"
+POOL = "appliance/envelopes/pool.py"
 AGREEMENT = "appliance/datagrams/agreement.py"
 PAIR = "appliance/datagrams/pair.py"
 REVOCATIONS = "appliance/pki/revocations.py"
@@ -137,9 +138,23 @@ SECRECY = (
     Mutation(
         "one secret is enough",
         WRAPPING,
-        "derive(secret + shared)",
+        "derive(secret + other)",
         "derive(secret)",
         "whoever breaks RSA opens hybrid envelopes",
+    ),
+    Mutation(
+        "an answer takes no secret",
+        WRAPPING,
+        "(REPLY_LABEL, recipient.secret)",
+        '(REPLY_LABEL, b"")',
+        "an answer is as safe as its short-lived key, and not more",
+    ),
+    Mutation(
+        "all reply secrets are alike",
+        POOL,
+        "os.urandom(REPLY_SECRET_BYTES)",
+        "bytes(REPLY_SECRET_BYTES)",
+        "the same, and nobody sees it",
     ),
     Mutation(
         "a weaker suite is as good",
