@@ -131,7 +131,7 @@ def run(members: list[Trainer], encoding: Encoding, rounds: int, *, feedback: bo
 
 def sealed(update: messages.Update) -> bytes:
     """Return the envelope in which an update travels."""
-    content = pad(messages.encode(update), padded_length(len(update.weights)))
+    content = b"".join(pad(padded_length(len(update.weights)), messages.encode(update)))
     return seal(content, load_recipient(_KEY, "rsa"), kind=Kind.TO_LEADER, term=1, round=update.round)
 
 

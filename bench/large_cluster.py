@@ -4,9 +4,10 @@
 
 Real node processes in namespaces of their own (``bench.alone``), with a network of so many parameters
 (``bench.networks``) on the embedded digits, one epoch a round, window 0, relay. All nodes share the machine's cores: a
-phase takes longer than on machines of their own, and nodes hear each other late, so that elections have time. Each node's status is looked
-at ten times a second; a phase is what it says that it does or waits for. Figures are medians over the rounds but the
-first, and over the nodes; silence is the longest that a status took to come, the worst of all nodes and rounds.
+phase takes longer than on machines of their own, and nodes hear each other late, so that elections have time. Each
+node's status is looked at ten times a second; a phase is what it says that it does or waits for. Figures are medians
+over the rounds but the first, and over the nodes; silence is the longest that a status took to come, the worst of all
+nodes and rounds.
 
 Memory is what the kernel saw at most in a round (VmHWM, set back at its beginning). All nodes train the same, so what
 the leader held beyond the median of the others is what being the aggregator took: in MB and in models. ``bench.large``

@@ -19,18 +19,16 @@ def padded_length(weights: int) -> int:
     return -(-weights // BLOCK) * BLOCK + BLOCK
 
 
-def pad(message: Content, length: int) -> bytearray:
-    """Return a message in content of ``length`` bytes.
+def pad(length: int, *message: Content) -> list[Content]:
+    """Return a message, which may come in parts, in content of ``length`` bytes: its parts, none of them copied.
 
     Raises:
         ValueError: it is longer than that; the caller's mistake.
     """
-    if len(message) + LENGTH_BYTES > length:
-        raise ValueError(f"a message of {len(message)} bytes can't be padded to {length}")
-    content = bytearray(length)
-    content[:LENGTH_BYTES] = len(message).to_bytes(LENGTH_BYTES, "big")
-    content[LENGTH_BYTES : LENGTH_BYTES + len(message)] = message
-    return content
+    size = sum(map(len, message))
+    if size + LENGTH_BYTES > length:
+        raise ValueError(f"a message of {size} bytes can't be padded to {length}")
+    return [size.to_bytes(LENGTH_BYTES, "big"), *message, bytes(length - LENGTH_BYTES - size)]
 
 
 def unpad(content: Content) -> memoryview:

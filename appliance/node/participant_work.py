@@ -4,14 +4,14 @@ import functools
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from appliance.delivery.padding import pad, padded_length
-from appliance.envelopes.format import Kind
+from appliance.envelopes.format import Content, Kind
 from appliance.envelopes.keys import PrivateKey, RecipientKey, Suite, key_id_of, load_public, load_recipient
 from appliance.envelopes.pool import KeyPool
-from appliance.envelopes.seal import open_envelope, open_under_key, seal
+from appliance.envelopes.seal import open_envelope, open_under_key, seal_parts
 from appliance.node.checkpoints import Checkpoints, Tell
 from appliance.node.encoder import Encoder
 from appliance.rounds.participant import FinishedUpdate
@@ -32,10 +32,10 @@ from appliance.words.messages import (
     Receipt,
     Sealed,
     TokenWanted,
-    ToLeader,
     Update,
     decode_to_participant,
     encode,
+    encode_around,
 )
 from appliance.words.models import Encoding, Metrics
 from appliance.words.random import RandomBytes
@@ -270,13 +270,14 @@ class ParticipantWork:
             encoding=encoding,
             weights=memoryview(weights),
         )
-        return self._seal(update, announcement, record.round, padded_length(len(weights)))
+        content = pad(padded_length(len(weights)), *encode_around(update))
+        return self._seal(content, announcement, record.round)
 
     def seal_request(self, digest: Digest, announcement: Announcement) -> Sealed:
         """Seal a request for a model's bytes to the leader."""
         reply_to = self.reply_keys.hold(self._keys.take_reply_key(), announcement.key_id)
         request = ModelRequest(digest, reply_to.encoding, reply_to.secret)
-        return self._seal(request, announcement, 0, padded_length(0))
+        return self._seal(pad(padded_length(0), encode(request)), announcement, 0)
 
     def want_model(self, digest: Digest) -> ModelWanted:
         """Ask in the open for a committed model's bytes, to be sealed to a fresh key: for a leader that lacks them.
@@ -285,10 +286,9 @@ class ParticipantWork:
         """
         return ModelWanted(digest, self.reply_keys.hold(self._keys.take(), b"").encoding)
 
-    def _seal(self, message: ToLeader, announcement: Announcement, round_: Round, length: int) -> Sealed:
+    def _seal(self, content: Sequence[Content], announcement: Announcement, round_: Round) -> Sealed:
         recipient = load_recipient(announcement.public_key, self._suite)
-        content = pad(encode(message), length)
-        return Sealed(seal(content, recipient, kind=Kind.TO_LEADER, term=announcement.term, round=round_))
+        return Sealed(seal_parts(content, recipient, kind=Kind.TO_LEADER, term=announcement.term, round=round_))
 
     def open_answer(self, envelope: bytes, key_id: bytes) -> OpenedReceipt | Digest:
         """Open an answer; a model in it is made durable and named by its digest.

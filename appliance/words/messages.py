@@ -308,6 +308,21 @@ def encode(message: MeshMessage | LeaderStatement | ToLeader | ToParticipant) ->
     return _encoder.encode(message)
 
 
+def encode_around(update: Update) -> tuple[bytes, memoryview]:
+    """Return the bytes of ``encode`` in two parts, the second the weights themselves.
+
+    To copy hundreds of MB would hold the interpreter for so long that consensus would miss a leader.
+    """
+    bare = _encoder.encode(msgspec.structs.replace(update, weights=memoryview(b"")))
+    return bare[: -len(_bin_head(0))] + _bin_head(len(update.weights)), update.weights
+
+
+def _bin_head(length: int) -> bytes:
+    """Return what msgpack puts before so many bytes."""
+    size, code = (1, 0xC4) if length < 2**8 else (2, 0xC5) if length < 2**16 else (4, 0xC6)
+    return bytes([code]) + length.to_bytes(size, "big")
+
+
 def decode_mesh(content: bytes | bytearray) -> MeshMessage:
     """Parse a message of the mesh. Raises RemoteError if the bytes are no such message."""
     return _decode(_mesh_decoder, content)

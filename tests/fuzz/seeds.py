@@ -122,7 +122,7 @@ def _examples() -> dict[str, list[bytes]]:
         "mesh": family["mesh"],
         "head": [*family["mesh"], *_messages_with_more_in_them()],
         "statement": family["statement"],
-        "to_leader": [*family["to leader"], *(bytes(pad(content, 1536)) for content in family["to leader"])],
+        "to_leader": [*family["to leader"], *(b"".join(pad(1536, content)) for content in family["to leader"])],
         "to_participant": family["to participant"],
         "envelope": list(_envelopes()),
         "stream": [

@@ -129,7 +129,7 @@ def to_leader(content: bytes) -> None:
         except RemoteError:
             continue
         written = messages.encode(message)
-        again = unpad(pad(written, padded_length(len(written)) + BLOCK))
+        again = unpad(b"".join(pad(padded_length(len(written)) + BLOCK, written)))
         assert again == written
         assert messages.encode(messages.decode_to_leader(again)) == written
 

@@ -166,7 +166,7 @@ class Impostor:
         """Seal anything to the leader."""
         assert self.announcement is not None
         leader = load_recipient(self.announcement.public_key, "rsa")
-        padded = pad(content, padded_length(len(content)))
+        padded = b"".join(pad(padded_length(len(content)), content))
         return Sealed(seal(padded, leader, kind=Kind.TO_LEADER, term=self.announcement.term, round=0))
 
 

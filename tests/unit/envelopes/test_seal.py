@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from appliance.envelopes.format import Kind
 from appliance.envelopes.keys import PrivateKey
-from appliance.envelopes.seal import open_envelope, open_under_key, read_header, seal, seal_under_key
+from appliance.envelopes.seal import open_envelope, open_under_key, read_header, seal, seal_parts, seal_under_key
 from appliance.envelopes.stream import CHUNK, TAG
 from appliance.words.errors import RemoteError
 
@@ -138,6 +138,14 @@ def test_an_envelope_for_another_key_is_refused_before_any_work() -> None:
         open_under_key(SMALL_CANDIDATE, bytes(32))
     with pytest.raises(RemoteError, match="under another key"):
         open_under_key(SMALL, ROUND_KEY)
+
+
+@given(st.lists(st.sampled_from([0, 1, 7, CHUNK - 1, CHUNK, CHUNK + 1]), max_size=5))
+def test_parts_are_sealed_as_the_whole_would_be(lengths: list[int]) -> None:
+    parts = [_payload(length) for length in lengths]
+    envelope = seal_parts(parts, PRIVATE.recipient, kind=Kind.TO_LEADER, term=1, round=2)
+    assert open_envelope(envelope, PRIVATE) == b"".join(parts)
+    assert len(envelope) == len(seal(b"".join(parts), PRIVATE.recipient, kind=Kind.TO_LEADER, term=1, round=2))
 
 
 def test_a_round_key_of_a_wrong_size_is_our_own_mistake() -> None:
