@@ -90,6 +90,11 @@ def count_of(tensor: TensorLayout) -> int:
     return int(np.prod(tensor.shape, dtype=np.int64))
 
 
+def size_of(layout: ModelLayout) -> int:
+    """Return how many bytes a model's tensors have, all together."""
+    return sum(map(_size_of, layout))
+
+
 def _size_of(tensor: TensorLayout) -> int:
     """Return how many bytes a tensor has."""
     return count_of(tensor) * _DTYPES[tensor.dtype].itemsize

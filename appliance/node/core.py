@@ -21,6 +21,8 @@ _entry_decoder = msgspec.msgpack.Decoder(GlobalModel)
 _state_decoder = msgspec.msgpack.Decoder(list[GlobalModel])
 
 _SAME_VERSION = "run the same version of p2pfl-node on every member"
+_BYTES_PER_S = 8 * 1024 * 1024
+"""At which a model is taken to be on its way, sealing and the stem of peers included."""
 
 
 class NodeCore:
@@ -46,6 +48,7 @@ class NodeCore:
         now: Monotonic,
         least_updates: int = 1,
         task: str = "",
+        model_bytes: int = 0,
         most_drop: float = 1.0,
         models: Models = Models(),  # noqa: B008 - frozen
         joins: bool = False,
@@ -55,6 +58,7 @@ class NodeCore:
         Args:
             least_updates: no round closes with fewer.
             task: the fingerprint of this node's task.
+            model_bytes: length of its models.
             most_drop: a model that is worse than its base by more is not published.
             models: whose bytes stay.
             joins: this node is new in a cluster that is there already.
@@ -65,7 +69,8 @@ class NodeCore:
         self._stored = set(stored)
         self._undecided: dict[Digest, Term] = dict.fromkeys(stored, term)
         self.lineage = Lineage()
-        self.participant = Participant(kept, stored, now, window_s=delivery.window_s)
+        transfer_s = model_bytes / _BYTES_PER_S
+        self.participant = Participant(kept, stored, now, window_s=delivery.window_s, transfer_s=transfer_s)
         self.aggregator = Aggregator(
             node,
             cluster,

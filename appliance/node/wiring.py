@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from appliance import __version__
+from appliance.aggregation.tensors import size_of
 from appliance.datagrams.driver import ConsensusDriver
 from appliance.datagrams.keys import AgreedKeys
 from appliance.datagrams.raftos_engine import RaftosEngine
@@ -197,6 +198,7 @@ async def _node(config: Config, clock: Clock, reread: Callable[[], Config]) -> A
             rounds=config.rounds,
             least_updates=config.aggregation.least_updates,
             task=trainer.fingerprint,
+            model_bytes=size_of(trainer.layout),
             most_drop=config.aggregation.most_drop,
             models=config.models,
             consensus=config.consensus,

@@ -70,12 +70,19 @@ class Participant:
     """
 
     def __init__(
-        self, kept: FinishedUpdate | None, stored: frozenset[Digest], now: Monotonic, *, window_s: float
+        self,
+        kept: FinishedUpdate | None,
+        stored: frozenset[Digest],
+        now: Monotonic,
+        *,
+        window_s: float,
+        transfer_s: float = 0.0,
     ) -> None:
         """Begin with what the disk holds: a finished update, or None, and the models whose bytes are there.
 
         Args:
             window_s: an update leaves at a random moment within this time.
+            transfer_s: a model may well be on its way for so long; sooner none is sent or asked for again.
         """
         self._window_s = window_s
         self._kept = kept
@@ -92,12 +99,13 @@ class Participant:
         self._training = TrainingUnderWay()
         self._storing_retry = Retry(first_s=FAILURE_RETRY_S, most_s=60.0)
         self._receipt: _Receipt | None = None
-        self._fetch = Retry(first_s=ANSWER_S, most_s=30.0)
+        self._fetch = Retry(first_s=transfer_s + ANSWER_S, most_s=transfer_s + 30.0)
         self._fetching: Digest | None = None
         self._ask_token = Retry(first_s=1.0, most_s=10.0)
         self._token_key = b""
         self._tell_finished = Retry(first_s=ANSWER_S, most_s=30.0)
-        self._delivery = Retry(first_s=window_s + ANSWER_S, most_s=window_s + 30.0)
+        on_its_way_s = window_s + transfer_s
+        self._delivery = Retry(first_s=on_its_way_s + ANSWER_S, most_s=on_its_way_s + 30.0)
         self._step = Step.NO_LEADER
         self._since = now
         self._actions: list[ParticipantAction] = []

@@ -1,4 +1,4 @@
-"""Checkpoints of the training under way, and training hours."""
+"""Checkpoints of the training under way, training hours, and what takes long on its way."""
 
 from tests.mutations.mutation import Mutation
 
@@ -11,6 +11,13 @@ UNDER_WAY = "appliance/rounds/training.py"
 PARTICIPANT = "appliance/rounds/participant.py"
 
 STRAGGLERS = (
+    Mutation(
+        "a large update is sent again while it is on its way",
+        PARTICIPANT,
+        "first_s=on_its_way_s + ANSWER_S",
+        "first_s=window_s + ANSWER_S",
+        "the mesh fills with copies of one update",
+    ),
     Mutation(
         "Adam begins anew",
         STATE,
