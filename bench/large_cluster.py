@@ -1,4 +1,4 @@
-"""Rounds of a large model on real nodes: seconds of each phase, and memory of the leader beside the others'.
+"""Rounds of a large model on real nodes: seconds of each phase, and memory of each node.
 
     python -m bench.large_cluster [--millions 100] [--nodes 5] [--rounds 3] [--election-timeout 20] [--out FILE]
 
@@ -9,9 +9,8 @@ node's status is looked at ten times a second; a phase is what it says that it d
 over the rounds but the first, and over the nodes; silence is the longest that a status took to come, the worst of all
 nodes and rounds.
 
-Memory is what the kernel saw at most in a round (VmHWM, set back at its beginning). All nodes train the same, so what
-the leader held beyond the median of the others is what being the aggregator took: in MB and in models. ``bench.large``
-has the aggregator's phases one by one.
+Memory is what the kernel saw at most in a round (VmHWM, set back at its beginning): training and all, and at a follower
+the envelopes that it hands on. What being the aggregator takes by itself, ``bench.large`` shows.
 
 A Markdown table on standard output, JSON in FILE, progress on standard error.
 """
@@ -72,13 +71,12 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the run gave; ``beyond_mb`` is the leader's peak beyond the others' median, the most of all rounds."""
+    """What the run gave; ``leader_mb`` is the most of all rounds, ``others_mb`` the median of all others' peaks."""
 
     round_s: float
     phases: dict[str, float]
     leader_mb: float
     others_mb: float
-    beyond_mb: float
     bytes_mb: float
     silence_s: float
     term: int
@@ -127,14 +125,13 @@ def measure(millions: int, nodes: int, rounds: int, election_timeout_s: float) -
             watched, megabytes = _watch(cluster, rounds)
             lineage = cluster.nodes[0].lineage()
     seen = range(2, rounds + 1)
-    others = {number: [one.peak_mb[number] for one in watched if number not in one.leads_in] for number in seen}
-    leaders = {number: max(one.peak_mb[number] for one in watched if number in one.leads_in) for number in seen}
+    leaders = [one.peak_mb[number] for one in watched for number in seen if number in one.leads_in]
+    others = [one.peak_mb[number] for one in watched for number in seen if number not in one.leads_in]
     return Measured(
         round_s=statistics.median(model.duration_s for model in lineage if model.round in seen),
         phases={phase: _typical(one.seconds[number][phase] for one in watched for number in seen) for phase in PHASES},
-        leader_mb=max(leaders.values()),
-        others_mb=statistics.median(peak for peaks in others.values() for peak in peaks),
-        beyond_mb=max(leaders[number] - statistics.median(others[number]) for number in seen),
+        leader_mb=max(leaders),
+        others_mb=statistics.median(others),
         bytes_mb=megabytes,
         silence_s=max(one.silence_s for one in watched),
         term=lineage[-1].term,
@@ -227,12 +224,8 @@ def table(measured: Measured, model_mb: float) -> str:
         ("a round", f"{measured.round_s:.1f} s"),
         ("on the wire, a round", f"{measured.bytes_mb:,.0f} MB"),
         ("a status took at most", f"{measured.silence_s:.2f} s"),
-        ("a follower's peak, median", f"{measured.others_mb:,.0f} MB"),
-        ("the leader's peak, the most", f"{measured.leader_mb:,.0f} MB"),
-        (
-            "the leader beyond the followers, the most",
-            f"{measured.beyond_mb:,.0f} MB, **{measured.beyond_mb / model_mb:.2f} models**",
-        ),
+        ("a follower's peak, median", f"{measured.others_mb:,.0f} MB, {measured.others_mb / model_mb:.1f} models"),
+        ("the leader's peak, the most", f"{measured.leader_mb:,.0f} MB, {measured.leader_mb / model_mb:.1f} models"),
     ]
     return "\n".join(["| | |", "|---|---|", *(f"| {what} | {figure} |" for what, figure in rows)])
 
