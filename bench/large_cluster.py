@@ -118,6 +118,7 @@ def measure(millions: int, nodes: int, rounds: int, election_timeout_s: float) -
             consensus=Consensus(heartbeat_interval_s=election_timeout_s / 20, election_timeout_s=election_timeout_s),
             rounds=Rounds(interval_s=0.0, deadline_s=ROUND_WITHIN_S, quorum=nodes),
             task=networks.setting("wide", millions=millions),
+            # A member's bytes on their way are held to one message of the largest size: room for two of its envelopes.
             envelopes=Envelopes(max_message_mib=16 + 2 * millions * BYTES_A_PARAMETER),
             delivery=Delivery(window_s=0.0),
         )

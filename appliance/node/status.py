@@ -10,7 +10,7 @@ from appliance.node.core import NodeCore
 from appliance.operator_api.views import CertificateView, ModelView, NetworkView, Status, UpdateView, WaitingView
 from appliance.rounds.actions import Waiting
 from appliance.rounds.collected import Phase
-from appliance.rounds.participant import Step
+from appliance.rounds.step import Step
 from appliance.words.ids import Monotonic, NodeName
 from appliance.words.models import GlobalModel
 

@@ -1,7 +1,6 @@
 """The participant's side of a round: fetch the base, train, deliver, keep until committed (paper: S1 to S4)."""
 
 from dataclasses import dataclass
-from enum import Enum
 
 from appliance.rounds.actions import (
     AskToken,
@@ -15,6 +14,7 @@ from appliance.rounds.actions import (
     Waiting,
 )
 from appliance.rounds.retry import Retry
+from appliance.rounds.step import UNABLE, Step
 from appliance.rounds.training import FAILURE_RETRY_S, Closed, TrainingUnderWay
 from appliance.words.ids import Digest, Monotonic, Round, Term, short
 from appliance.words.messages import Announcement, Candidate, Finished, Opening, Participation, Stored
@@ -22,27 +22,6 @@ from appliance.words.models import GlobalModel
 
 ANSWER_S = 3.0
 """How long an answer of the leader is waited for at first."""
-
-
-class Step(Enum):
-    """Where the participant stands in the round; each value is how ``status`` says it."""
-
-    NO_LEADER = "waiting for a leader"
-    NO_ROUND = "waiting for a round to open"
-    FETCHING = "waiting for the base model"
-    TRAINING = "training"
-    TOKENLESS = "waiting for the leader's token"
-    FINISHED = "waiting for the others to finish training"
-    DELIVERING = "waiting for a receipt"
-    DELIVERED = "waiting for the round to close"
-    REFUSED = "update refused, waiting for the next round"
-    FAILED = "can't train now, waiting to try again"
-    CLOSED = "waiting for the training hours"
-    EXCLUDED = "kept out of rounds"
-
-
-_UNABLE = {Step.FAILED, Step.CLOSED, Step.EXCLUDED}
-"""Where no update can be expected before the step changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +83,7 @@ class Participant:
         self._ask_token = Retry(first_s=1.0, most_s=10.0)
         self._token_key = b""
         self._tell_finished = Retry(first_s=ANSWER_S, most_s=30.0)
-        on_its_way_s = window_s + transfer_s
-        self._delivery = Retry(first_s=on_its_way_s + ANSWER_S, most_s=on_its_way_s + 30.0)
+        self._delivery = Retry(first_s=window_s + transfer_s + ANSWER_S, most_s=window_s + transfer_s + 30.0)
         self._step = Step.NO_LEADER
         self._since = now
         self._actions: list[ParticipantAction] = []
@@ -178,7 +156,7 @@ class Participant:
         """The leader of this term said which round is open, and how far it is."""
         if opening.round > self._committed_round:
             self._opening = opening
-            if self._step in _UNABLE:
+            if self._step in UNABLE:
                 self._said_unable = False  # the leader says the round again each second: so does this node
             self._deadline = Monotonic(now + opening.deadline_s)
         return self._advance(now)
@@ -195,7 +173,7 @@ class Participant:
             self._fetch_model(candidate.digest)
             if with_body and self._step is Step.DELIVERING:
                 # The receipt with the round key is on its way, often just behind: give it a moment.
-                self._fetch.schedule(now)
+                self._fetch.put_off(Monotonic(now + ANSWER_S))
         return self._advance(now)
 
     def candidate_unreadable(self, digest: Digest, now: Monotonic) -> list[ParticipantAction]:
@@ -312,7 +290,7 @@ class Participant:
     def _say_whether_able(self) -> None:
         """A node that can't train now says so, that the round need not wait for it; and takes it back in time."""
         opening = self._opening
-        unable = self._step in _UNABLE
+        unable = self._step in UNABLE
         if opening is not None and unable != self._said_unable:
             self._said_unable = unable
             self._actions.append(Tell(opening.leader, Participation(opening.term, opening.round, able=not unable)))

@@ -33,6 +33,10 @@ class Retry:
         self.at = Monotonic(now + min(self._first_s * 2.0 ** min(self.tries, 30), self._most_s))
         self.tries += 1
 
+    def put_off(self, until: Monotonic) -> None:
+        """Try no sooner than this; it counts as no try."""
+        self.at = until
+
     def reset(self) -> None:
         """Start anew: the next try is due at once."""
         self.tries = 0

@@ -9,14 +9,22 @@ STATE = "appliance/training/checkpoint.py"
 TRAINER = "appliance/training/trainer.py"
 UNDER_WAY = "appliance/rounds/training.py"
 PARTICIPANT = "appliance/rounds/participant.py"
+STEP = "appliance/rounds/step.py"
 
 STRAGGLERS = (
     Mutation(
         "a large update is sent again while it is on its way",
         PARTICIPANT,
-        "first_s=on_its_way_s + ANSWER_S",
+        "first_s=window_s + transfer_s + ANSWER_S",
         "first_s=window_s + ANSWER_S",
         "the mesh fills with copies of one update",
+    ),
+    Mutation(
+        "a receipt takes as long as a model",
+        PARTICIPANT,
+        "self._fetch.put_off(Monotonic(now + ANSWER_S))",
+        "self._fetch.schedule(now)",
+        "whose receipt is lost stores the candidate a minute late",
     ),
     Mutation(
         "Adam begins anew",
@@ -98,9 +106,9 @@ STRAGGLERS = (
     ),
     Mutation(
         "rounds wait for who is outside its hours",
-        PARTICIPANT,
-        "_UNABLE = {Step.FAILED, Step.CLOSED, Step.EXCLUDED}",
-        "_UNABLE = {Step.FAILED, Step.EXCLUDED}",
+        STEP,
+        "UNABLE = {Step.FAILED, Step.CLOSED, Step.EXCLUDED}",
+        "UNABLE = {Step.FAILED, Step.EXCLUDED}",
         "each round lasts until its deadline",
     ),
     Mutation(

@@ -6,6 +6,7 @@ As ``p2pfl-node``; the file ``keys.txt`` beside its configuration gets a line in
 import os
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
@@ -29,5 +30,5 @@ def _spy(pool: KeyPool, kind: bytes) -> RSAPrivateKey:
 
 
 if __name__ == "__main__":
-    KeyPool._take = _spy  # type: ignore[method-assign, assignment]
-    main()
+    with patch.object(KeyPool, "_take", _spy):
+        main()

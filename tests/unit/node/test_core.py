@@ -8,7 +8,8 @@ from appliance.consensus.ready import Role
 from appliance.node.core import NodeCore
 from appliance.rounds import actions as do
 from appliance.rounds.collected import Judged, OpenedUpdate, Phase
-from appliance.rounds.participant import FinishedUpdate, Step
+from appliance.rounds.participant import FinishedUpdate
+from appliance.rounds.step import Step
 from appliance.words.errors import OperatorError, StateError
 from appliance.words.ids import Digest, Monotonic, NodeName
 from appliance.words.messages import Announcement, Candidate, LeaderStatement, Opening

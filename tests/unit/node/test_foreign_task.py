@@ -6,7 +6,7 @@ from appliance.consensus.ready import Role
 from appliance.node.core import NodeCore
 from appliance.rounds import actions as do
 from appliance.rounds.collected import Judged
-from appliance.rounds.participant import Step
+from appliance.rounds.step import Step
 from appliance.words.messages import Announcement, Opening, Participation
 from appliance.words.models import Metrics
 from tests.unit.lineage.test_lineage import model
