@@ -260,7 +260,9 @@ def _deliver(
     """Seal an update into a file; return the round key from the receipt."""
     update_id = secrets.token_bytes(16)
     weights = model_of(layout, opening.number * 1000 + member)
-    updates.put(KeptUpdate(update_id, opening.number, opening.base, SAMPLES, Metrics(0.5, 1.0, 10), weights))
+    updates.put(
+        KeptUpdate(update_id, opening.number, opening.base, SAMPLES, Metrics(0.5, 1.0, 10), memoryview(weights))
+    )
     del weights
     leader.send(work.ask_token(1, opening.number, opening.token_key).blinded)
     work.take_token(opening.token_key, leader.recv())

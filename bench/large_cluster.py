@@ -9,8 +9,9 @@ node's status is looked at ten times a second; a phase is what it says that it d
 over the rounds but the first, and over the nodes; silence is the longest that a status took to come, the worst of all
 nodes and rounds.
 
-Memory is what the kernel saw at most in a round (VmHWM, set back at its beginning): training and all, and at a follower
-the envelopes that it hands on. What being the aggregator takes by itself, ``bench.large`` shows.
+Memory is what the kernel saw at most (VmHWM, set back when a node begins or ends its training), in two parts: until a
+node has trained and kept its update, and from then on, when it sends its update, hands on others' or, as the leader,
+collects all of them and makes the next model. Updates are sent when all have finished, so the parts hardly overlap.
 
 A Markdown table on standard output, JSON in FILE, progress on standard error.
 """
@@ -58,23 +59,25 @@ class Watched:
 
     Attributes:
         seconds: by round and phase.
-        peak_mb: the most that the process held, by round.
+        training_mb, after_mb: the most that the process held, by round, until its update was kept and from then on.
         silence_s: the longest that a status took to come.
     """
 
     name: NodeName
     seconds: dict[Round, dict[str, float]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(float)))
-    peak_mb: dict[Round, float] = field(default_factory=dict)
+    training_mb: dict[Round, float] = field(default_factory=lambda: defaultdict(float))
+    after_mb: dict[Round, float] = field(default_factory=lambda: defaultdict(float))
     leads_in: set[Round] = field(default_factory=set)
     silence_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the run gave; ``leader_mb`` is the most of all rounds, ``others_mb`` the median of all others' peaks."""
+    """What the run gave; memory is the most of all nodes and rounds but the first."""
 
     round_s: float
     phases: dict[str, float]
+    training_mb: float
     leader_mb: float
     others_mb: float
     bytes_mb: float
@@ -126,13 +129,12 @@ def measure(millions: int, nodes: int, rounds: int, election_timeout_s: float) -
             watched, megabytes = _watch(cluster, rounds)
             lineage = cluster.nodes[0].lineage()
     seen = range(2, rounds + 1)
-    leaders = [one.peak_mb[number] for one in watched for number in seen if number in one.leads_in]
-    others = [one.peak_mb[number] for one in watched for number in seen if number not in one.leads_in]
     return Measured(
         round_s=statistics.median(model.duration_s for model in lineage if model.round in seen),
         phases={phase: _typical(one.seconds[number][phase] for one in watched for number in seen) for phase in PHASES},
-        leader_mb=max(leaders),
-        others_mb=statistics.median(others),
+        training_mb=max(one.training_mb[number] for one in watched for number in seen),
+        leader_mb=max(one.after_mb[number] for one in watched for number in seen if number in one.leads_in),
+        others_mb=max(one.after_mb[number] for one in watched for number in seen if number not in one.leads_in),
         bytes_mb=megabytes,
         silence_s=max(one.silence_s for one in watched),
         term=lineage[-1].term,
@@ -179,7 +181,7 @@ def _until_committed(cluster: Cluster, round_: Round) -> None:
 def _follow(node: NodeProcess, ended: threading.Event) -> Watched:
     """Look at a node's status again and again."""
     watched = Watched(node.name)
-    before, number = time.monotonic(), 0
+    before, number, trains = time.monotonic(), 0, False
     while not ended.wait(POLL_S):
         asked = time.monotonic()
         status = node.status()
@@ -188,16 +190,22 @@ def _follow(node: NodeProcess, ended: threading.Event) -> Watched:
             watched.silence_s = max(watched.silence_s, now - asked)
         if status is None:
             continue
-        if status.round != number:
-            watched.peak_mb[number] = _take_peak_mb(node)
-            number = status.round
-        for phase in _phases(status):
+        phases = _phases(status)
+        if status.round != number or ("training" in phases) != trains:
+            _note_peak(watched, number, trains=trains, megabytes=_take_peak_mb(node))
+            number, trains = status.round, "training" in phases
+        for phase in phases:
             watched.seconds[number][phase] += now - before
         if status.role == "leader":
             watched.leads_in.add(number)
         before = now
-    watched.peak_mb[number] = _take_peak_mb(node)
+    _note_peak(watched, number, trains=trains, megabytes=_take_peak_mb(node))
     return watched
+
+
+def _note_peak(watched: Watched, number: Round, *, trains: bool, megabytes: float) -> None:
+    peaks = watched.training_mb if trains else watched.after_mb
+    peaks[number] = max(peaks[number], megabytes)
 
 
 def _phases(status: Status) -> list[str]:
@@ -225,8 +233,14 @@ def table(measured: Measured, model_mb: float) -> str:
         ("a round", f"{measured.round_s:.1f} s"),
         ("on the wire, a round", f"{measured.bytes_mb:,.0f} MB"),
         ("a status took at most", f"{measured.silence_s:.2f} s"),
-        ("a follower's peak, median", f"{measured.others_mb:,.0f} MB, {measured.others_mb / model_mb:.1f} models"),
-        ("the leader's peak, the most", f"{measured.leader_mb:,.0f} MB, {measured.leader_mb / model_mb:.1f} models"),
+        *(
+            (f"{what}, the most", f"{megabytes:,.0f} MB, {megabytes / model_mb:.1f} models")
+            for what, megabytes in (
+                ("a node's peak while it trains", measured.training_mb),
+                ("a follower's after that", measured.others_mb),
+                ("the leader's after that", measured.leader_mb),
+            )
+        ),
     ]
     return "\n".join(["| | |", "|---|---|", *(f"| {what} | {figure} |" for what, figure in rows)])
 

@@ -38,16 +38,21 @@ class _Body(BytesPayload):
     Each piece is a view, so that a broadcast to N peers holds one copy of the message.
     """
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, message: Parcel) -> None:
         super().__init__(b"")
-        self._value = content
-        self._size = len(content)
+        self._parts = message.parts
+        self._size = message.size
 
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        """Write all of it, or as much as is asked for."""
-        view = memoryview(self._value)[:content_length]
-        for start in range(0, len(view), _WRITE_BYTES):
-            await writer.write(view[start : start + _WRITE_BYTES])
+    async def write_with_length(
+        self,
+        writer: AbstractStreamWriter,
+        content_length: int | None,  # noqa: ARG002 - aiohttp's signature; it is the size that this body says of itself
+    ) -> None:
+        """Write all of it."""
+        for part in self._parts:
+            view = memoryview(part)
+            for start in range(0, len(view), _WRITE_BYTES):
+                await writer.write(view[start : start + _WRITE_BYTES])
 
 
 class Link:
@@ -113,16 +118,19 @@ class Link:
 
     async def _send_all(self, session: aiohttp.ClientSession) -> None:
         while True:
-            message = await self._queue.get()
-            problem = await self._deliver(session, message.content)
-            self.failed += bool(problem)
-            if bool(problem) != bool(self.problem):
-                self._tell(problem)
-            self.problem = problem
-            if problem and message.undelivered is not None:
-                message.undelivered()
+            # No variable here holds the message: it would until there is another one, and may be as large as a model.
+            await self._send(session, await self._queue.get())
 
-    async def _deliver(self, session: aiohttp.ClientSession, message: bytes) -> str:
+    async def _send(self, session: aiohttp.ClientSession, message: Parcel) -> None:
+        problem = await self._deliver(session, message)
+        self.failed += bool(problem)
+        if bool(problem) != bool(self.problem):
+            self._tell(problem)
+        self.problem = problem
+        if problem and message.undelivered is not None:
+            message.undelivered()
+
+    async def _deliver(self, session: aiohttp.ClientSession, message: Parcel) -> str:
         """Send one message; return why it could not be, or an empty string."""
         try:
             try:
@@ -141,8 +149,8 @@ class Link:
         except (aiohttp.ClientError, OSError) as error:
             return _describe(error)
 
-    async def _post(self, session: aiohttp.ClientSession, message: bytes) -> str:
-        limits = aiohttp.ClientTimeout(total=time_allowed_s(len(message)), sock_connect=_CONNECT_S)
+    async def _post(self, session: aiohttp.ClientSession, message: Parcel) -> str:
+        limits = aiohttp.ClientTimeout(total=time_allowed_s(message.size), sock_connect=_CONNECT_S)
         async with session.post(
             self._url,
             data=_Body(message),
@@ -155,6 +163,8 @@ class Link:
             status = answer.status
         if status == 403:
             return "it does not take this node for a member of the cluster"
+        if status == 507:
+            return "it has no space left for a message of this size"
         if status == 429:
             await asyncio.sleep(REFUSED_S)
             return f"it had too many messages from this node, and takes none for {REFUSED_S:g} s"

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from typing import Self
 
+from appliance.mesh.body import Spool
 from appliance.mesh.link import Link
 from appliance.mesh.queue import Parcel
 from appliance.mesh.server import OnMessage, Server, Wants
@@ -12,7 +13,8 @@ from appliance.pki.identity import NodeIdentity
 from appliance.words.clock import Clock, system_clock
 from appliance.words.errors import RemoteError
 from appliance.words.ids import NodeName
-from appliance.words.messages import MeshMessage, encode
+from appliance.words.messages import MeshMessage
+from appliance.words.parts import encode_parts
 from appliance.words.settings import Member
 
 _log = logging.getLogger(__name__)
@@ -33,6 +35,7 @@ class Mesh:
         on_message: called on the event loop for each message, with the name that the sender's certificate proves. It
             must not block. It may raise RemoteError to refuse a message.
         wants: asked, with the sender's name, by a message's first bytes whether it is of any use; None takes all.
+        spool: makes files for long messages that come; None keeps them in memory too.
     """
 
     def __init__(
@@ -45,12 +48,13 @@ class Mesh:
         on_message: OnMessage,
         clock: Clock = system_clock,
         wants: Wants | None = None,
+        spool: Spool | None = None,
     ) -> None:
         self._node = node
         self._me = members[node]
         self._identity = identity
         self._on_message = on_message
-        self._server = Server(members, max_message_bytes, on_message, clock, wants)
+        self._server = Server(members, max_message_bytes, on_message, clock, wants=wants, spool=spool)
         self._tls = identity.client_context()
         self._max_message_bytes = max_message_bytes
         self._links: dict[NodeName, Link] = {}
@@ -118,11 +122,11 @@ class Mesh:
         if peer == self._node:
             self._hand_to_self(message)
         elif (link := self._links.get(peer)) is not None:  # one that is no member any more gets nothing
-            link.put(Parcel(encode(message), undelivered))
+            link.put(Parcel(encode_parts(message), undelivered))
 
     def broadcast(self, message: MeshMessage, *, to: Collection[NodeName] | None = None) -> None:
         """Queue a message for every peer, or for those in ``to``; encoded once, and all queues share its bytes."""
-        parcel = Parcel(encode(message))
+        parcel = Parcel(encode_parts(message))
         for peer, link in self._links.items():
             if to is None or peer in to:
                 link.put(parcel)

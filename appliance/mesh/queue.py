@@ -5,13 +5,20 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from appliance.words.parts import Parts
+
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """An encoded message, and whom to call when it could not be delivered."""
+    """An encoded message, in parts, and whom to call when it could not be delivered."""
 
-    content: bytes
+    parts: Parts
     undelivered: Callable[[], None] | None = None
+
+    @property
+    def size(self) -> int:
+        """Length of the message in bytes."""
+        return sum(map(len, self.parts))
 
 
 class SendQueue:
@@ -35,13 +42,13 @@ class SendQueue:
 
     def put(self, message: Parcel) -> None:
         """Append a message."""
-        if len(message.content) > self._bound:
+        if message.size > self._bound:
             self.dropped += 1
             return
         self._messages.append(message)
-        self._size += len(message.content)
+        self._size += message.size
         while self._size > self._bound:
-            self._size -= len(self._messages.popleft().content)
+            self._size -= self._messages.popleft().size
             self.dropped += 1
         self._filled.set()
         self._idle.clear()
@@ -53,7 +60,7 @@ class SendQueue:
             self._idle.set()
             await self._filled.wait()
         message = self._messages.popleft()
-        self._size -= len(message.content)
+        self._size -= message.size
         return message
 
     async def drained(self) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 
 from aiohttp import web
 
+from appliance.mesh.body import Body, Spool
 from appliance.mesh.complaints import STRANGERS, Complaints
 from appliance.mesh.connection import Connection
 from appliance.mesh.door import Door
@@ -19,7 +20,7 @@ from appliance.mesh.link import MESSAGES_PATH, time_allowed_s
 from appliance.mesh.rates import REFUSED_S, Allowance, limits_of
 from appliance.mesh.room import Room
 from appliance.words.clock import Clock
-from appliance.words.errors import OperatorError, RemoteError
+from appliance.words.errors import OperatorError, RemoteError, StateError
 from appliance.words.ids import Monotonic, NodeName
 from appliance.words.messages import MeshMessage, decode_mesh
 
@@ -56,6 +57,7 @@ class Server:
         on_message: called on the event loop, in the order in which messages arrive from one peer. It may raise
             RemoteError, which refuses the message.
         wants: see ``Wants``; None takes all.
+        spool: for long messages; None keeps them in memory too.
 
     Attributes:
         serials: of the certificate with which each member called last.
@@ -68,12 +70,15 @@ class Server:
         max_message_bytes: int,
         on_message: OnMessage,
         clock: Clock,
+        *,
         wants: Wants | None = None,
+        spool: Spool | None = None,
     ) -> None:
         self._members = frozenset(members)
         self._max_message_bytes = max_message_bytes
         self._on_message = on_message
         self._wants = wants
+        self._spool = spool
         self._clock = clock
         self._complaints = Complaints(clock)
         self._connections: Room[Connection] = Room(per_group=_CONNECTIONS_PER_MEMBER)
@@ -185,6 +190,9 @@ class Server:
         except RemoteError as error:
             self._complaints.say(peer or STRANGERS, error.reason)
             return await self._refuse(request, peer or STRANGERS, 400)
+        except StateError as error:
+            self._complaints.say("this node", str(error))
+            return await self._refuse(request, peer or STRANGERS, web.HTTPInsufficientStorage.status_code)
         except (ConnectionError, web.RequestPayloadError):
             # The caller ended in the middle of its message: who is still there sends it again, on a new connection.
             return web.Response(status=400)
@@ -227,9 +235,9 @@ class Server:
             self._complaints.say(peer, "sends more than its share: it has to wait")
             await asyncio.sleep(wait_s)
 
-    async def _body(self, request: web.BaseRequest, peer: NodeName, length: int) -> bytearray | None:
-        """Read a message into one buffer of its declared length; None if it is of no use, by its first bytes."""
-        start = bytearray()
+    async def _body(self, request: web.BaseRequest, peer: NodeName, length: int) -> memoryview | None:
+        """Read a message of a declared length; None if it is of no use, by its first bytes. Raises StateError."""
+        start = b""
         while len(start) < min(HEAD_BYTES, length) and (part := await request.content.readany()):
             start += part
         head = read_head(start, length)
@@ -238,13 +246,11 @@ class Server:
             while await request.content.readany():
                 pass
             return None
-        body = bytearray(length)
-        filled = len(start)
-        body[:filled] = start
+        body = Body(length, self._spool)
+        await body.write(start)
         while part := await request.content.readany():
-            body[filled : filled + len(part)] = part
-            filled += len(part)
-        return body
+            await body.write(part)
+        return body.content()
 
     async def _refuse(self, request: web.BaseRequest, peer: str, status: int) -> web.Response:
         """Answer a refused message; for a second, what its sender still sends is read at its rate, and forgotten.

@@ -16,10 +16,10 @@ from appliance.aggregation.strategies import strategy_for
 from appliance.aggregation.strategy import Strategy
 from appliance.aggregation.validation import check_samples
 from appliance.delivery.padding import unpad
-from appliance.envelopes.format import Kind, parse_header
+from appliance.envelopes.format import Content, Kind, parse_header
 from appliance.envelopes.keys import PrivateKey, RecipientKey, Suite, load_recipient, public_der
 from appliance.envelopes.pool import KeyPool
-from appliance.envelopes.seal import content_key_of, open_content, seal, seal_under_key
+from appliance.envelopes.seal import content_key_of, open_content, seal_parts, seal_under_key
 from appliance.node.sealed_update import SealedUpdate
 from appliance.rounds.collected import Judged, OpenedUpdate
 from appliance.storage.checked import Absent
@@ -40,9 +40,9 @@ from appliance.words.messages import (
     ToParticipant,
     Update,
     decode_to_leader,
-    encode,
 )
 from appliance.words.models import Encoding, Metrics
+from appliance.words.parts import encode_parts
 from appliance.words.random import RandomBytes
 from appliance.words.settings import Aggregation
 
@@ -153,7 +153,7 @@ class AggregatorWork:
             raise RemoteError("token: no round is open")
         return TokenSigned(self._term, self._round, self._mint.sign(member, blinded))
 
-    def open(self, envelope: bytes) -> OpenedUpdate | ModelRequest:
+    def open(self, envelope: Content) -> OpenedUpdate | ModelRequest:
         """Open an envelope that was sealed to the term's key.
 
         Raises:
@@ -242,7 +242,9 @@ class AggregatorWork:
 
     def _seal_model(self, digest: Digest, recipient: RecipientKey, term: Term, round_: Round) -> Sealed | None:
         content = self._models.get(digest)
-        return None if isinstance(content, Absent) else _reply(ModelReply(digest, content), recipient, term, round_)
+        if isinstance(content, Absent):
+            return None
+        return _reply(ModelReply(digest, memoryview(content)), recipient, term, round_)
 
     def create_initial_model(self) -> Digest:
         """Make the lineage's first model durable here."""
@@ -298,4 +300,5 @@ def _close(opened: _Opened) -> None:
 
 
 def _reply(message: ToParticipant, recipient: RecipientKey, term: Term, round_: Round) -> Sealed:
-    return Sealed(seal(encode(message), recipient, kind=Kind.TO_PARTICIPANT, term=term, round=round_))
+    envelope = seal_parts(encode_parts(message), recipient, kind=Kind.TO_PARTICIPANT, term=term, round=round_)
+    return Sealed(memoryview(envelope))

@@ -43,6 +43,7 @@ from appliance.words.messages import (
     TokenWanted,
 )
 from appliance.words.models import GlobalModel
+from appliance.words.parts import NOTHING
 from appliance.words.settings import Member
 
 log = logging.getLogger(__name__)
@@ -223,11 +224,11 @@ class Conductor:
         if statement.term == self._core.term and self._core.leader not in {None, statement.leader}:
             raise RemoteError(f"statement: {statement.leader} claims to lead a term that {self._core.leader} leads")
 
-    def _on_statement(self, statement: LeaderStatement, body: bytes = b"") -> None:
+    def _on_statement(self, statement: LeaderStatement, body: memoryview = NOTHING) -> None:
         self._participating.heard(statement, body)
         self._do(self._core.leader_said(statement, self._now(), with_body=bool(body)))
 
-    def _on_sealed(self, peer: NodeName, envelope: bytes) -> None:
+    def _on_sealed(self, peer: NodeName, envelope: memoryview) -> None:
         """An envelope is for this node if its key is: the leader's, or a reply key that waits for its answer."""
         key_id = parse_header(envelope).key_id
         if key_id == self._leading.key_id:

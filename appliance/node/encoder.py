@@ -45,7 +45,7 @@ class Encoder:
         self._lock = threading.Lock()
         self._sealed: _Sealed | None = None
 
-    def encode(self, update: KeptUpdate, encoding: Encoding, announcement: Announcement) -> bytes:
+    def encode(self, update: KeptUpdate, encoding: Encoding, announcement: Announcement) -> memoryview:
         """Return the bytes of an update for the leader that announced this key.
 
         Raises:
@@ -58,7 +58,7 @@ class Encoder:
             content, lost = encode(parse(update.weights, self._layout), base, self._layout, encoding, self._residual())
             if lost is not None:
                 self._sealed = _Sealed(update.update_id, announcement.key_id, announcement.term, lost)
-        return content
+        return memoryview(content)
 
     def accepted(self, update_id: bytes, key_id: bytes) -> None:
         """The leader with this key has accepted an update: make durable what its encoding lost, beside what holds."""
@@ -66,7 +66,7 @@ class Encoder:
             sealed = self._sealed
             if sealed is None or (sealed.update_id, sealed.key_id) != (update_id, key_id):
                 return
-            residual = Residual(update_id, sealed.term, serialise(sealed.lost, self._layout))
+            residual = Residual(update_id, sealed.term, memoryview(serialise(sealed.lost, self._layout)))
             try:
                 self._residuals.put_next(residual)
             except StateError as error:

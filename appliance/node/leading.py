@@ -66,7 +66,7 @@ class Leading:
         self.key_id = b""
         self._errands.on_aggregator(self._work.end, ignore)
 
-    def open(self, peer: NodeName, envelope: bytes) -> None:
+    def open(self, peer: NodeName, envelope: memoryview) -> None:
         """An envelope for the leader came. Raises RemoteError if too many wait already.
 
         One that a peer delivers again is let go: its connection broke, or it wants to keep this node busy.
@@ -167,7 +167,7 @@ class Leading:
     def _send_signed(self, action: do.Say, body: bytes) -> None:
         payload = encode(action.statement)
         identity = self._shells.credentials.identity
-        signed = Signed(payload, identity.certificate_der, identity.sign(payload), body)
+        signed = Signed(payload, identity.certificate_der, identity.sign(payload), memoryview(body))
         if action.to is None:
             self._shells.mesh.broadcast(signed)
             self._hear(action.statement)

@@ -22,7 +22,7 @@ from appliance.tokens.token import Token
 from appliance.tokens.wallet import Wallet
 from appliance.training.checkpoint import TrainingState
 from appliance.training.trainer import Trained, Trainer
-from appliance.words.errors import ApplianceError, RemoteError
+from appliance.words.errors import ApplianceError, OperatorError, RemoteError
 from appliance.words.ids import Digest, Round, Term, digest_of
 from appliance.words.messages import (
     Announcement,
@@ -35,9 +35,9 @@ from appliance.words.messages import (
     Update,
     decode_to_participant,
     encode,
-    encode_around,
 )
 from appliance.words.models import Encoding, Metrics
+from appliance.words.parts import encode_parts
 from appliance.words.random import RandomBytes
 from appliance.words.settings import Training
 
@@ -149,10 +149,7 @@ class ParticipantWork:
             ApplianceError: the base is not on disk, or the update can't be kept.
         """
         self.steps += 1
-        content = self._models.get(base)
-        if isinstance(content, Absent):
-            raise ApplianceError(f"the base model is not here: {content.reason}")
-        trained = self._train(content, round_, base, tell)
+        trained = self._train(round_, base, tell)
         if trained is None:
             return None
         record = KeptUpdate(
@@ -161,7 +158,7 @@ class ParticipantWork:
             base=base,
             samples=trained.samples,
             metrics=trained.metrics,
-            weights=trained.weights,
+            weights=memoryview(trained.weights),
         )
         with self._keeping:
             self._updates.put(record)
@@ -169,7 +166,13 @@ class ParticipantWork:
         self.latest = record.round, record.samples, record.metrics
         return FinishedUpdate(record.update_id, record.round, record.base)
 
-    def _train(self, base_model: bytes, round_: Round, base: Digest, tell: Tell) -> Trained | None:
+    def _read(self, base: Digest) -> bytes:
+        content = self._models.get(base)
+        if isinstance(content, Absent):
+            raise ApplianceError(f"the base model is not here: {content.reason}")
+        return content
+
+    def _train(self, round_: Round, base: Digest, tell: Tell) -> Trained | None:
         settings = self._training  # another thread may set others meanwhile
         self._trainer.set_settings(settings)
         training = TrainingId(round_, base, self._trainer.origin)
@@ -179,14 +182,14 @@ class ParticipantWork:
         self._checkpoints.schedule(settings.checkpoint_s)
         try:
             trained = self._trainer.train(
-                base_model,
+                self._read(base),
                 round=round_,
                 stop=self._stop,
                 progress=self._note_progress,
                 resume=resume,
                 checkpoint=functools.partial(self._after_batch, training, settings.checkpoint_s, tell),
             )
-        except ApplianceError:
+        except (OperatorError, RemoteError):
             self._checkpoints.drop(round_, tell)  # it is tried again, and must not fail by the same state for ever
             raise
         if trained is None and self._is_over:
@@ -268,9 +271,9 @@ class ParticipantWork:
             reply_key=reply_to.encoding,
             reply_secret=reply_to.secret,
             encoding=encoding,
-            weights=memoryview(weights),
+            weights=weights,
         )
-        content = pad(padded_length(len(weights)), *encode_around(update))
+        content = pad(padded_length(len(weights)), *encode_parts(update))
         return self._seal(content, announcement, record.round)
 
     def seal_request(self, digest: Digest, announcement: Announcement) -> Sealed:
@@ -288,9 +291,10 @@ class ParticipantWork:
 
     def _seal(self, content: Sequence[Content], announcement: Announcement, round_: Round) -> Sealed:
         recipient = load_recipient(announcement.public_key, self._suite)
-        return Sealed(seal_parts(content, recipient, kind=Kind.TO_LEADER, term=announcement.term, round=round_))
+        envelope = seal_parts(content, recipient, kind=Kind.TO_LEADER, term=announcement.term, round=round_)
+        return Sealed(memoryview(envelope))
 
-    def open_answer(self, envelope: bytes, key_id: bytes) -> OpenedReceipt | Digest:
+    def open_answer(self, envelope: Content, key_id: bytes) -> OpenedReceipt | Digest:
         """Open an answer; a model in it is made durable and named by its digest.
 
         Raises:
@@ -306,7 +310,7 @@ class ParticipantWork:
             self._encoder.accepted(message.update_id, reply_key.leader_key_id)
         return OpenedReceipt(message, reply_key.leader_key_id)
 
-    def store_candidate(self, body: bytes, round_key: bytes, digest: Digest) -> Digest:
+    def store_candidate(self, body: Content, round_key: bytes, digest: Digest) -> Digest:
         """Open a candidate's bytes with the round key and make them durable.
 
         Raises:
@@ -314,7 +318,7 @@ class ParticipantWork:
         """
         return self._store(open_under_key(body, round_key), digest)
 
-    def _store(self, content: bytes, digest: Digest) -> Digest:
+    def _store(self, content: bytes | memoryview, digest: Digest) -> Digest:
         if digest_of(content) != digest:
             raise RemoteError("the model's bytes are not what its digest names")
         return self._models.put(content)

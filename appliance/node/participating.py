@@ -15,6 +15,7 @@ from appliance.rounds.participant import FinishedUpdate
 from appliance.words.errors import RemoteError, StateError
 from appliance.words.ids import Digest, Monotonic, NodeName, Round, short
 from appliance.words.messages import Announcement, Candidate, LeaderStatement, Sealed, TokenSigned
+from appliance.words.parts import NOTHING
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class Participating:
         self._announcement: Announcement | None = None
         self._asked: do.AskToken | None = None
         self._round_key = b""
-        self._candidate_body: tuple[Digest, bytes] | None = None
+        self._candidate_body: tuple[Digest, memoryview] | None = None
 
     def forget_leader(self) -> None:
         """Another node leads, or none: what was sealed to the old key would be opened by nobody."""
@@ -50,7 +51,7 @@ class Participating:
         if self._work.has_checkpoint(round_):
             self._errands.aside(functools.partial(self._work.drop_checkpoint, round_, self._tell_checkpoint), ignore)
 
-    def heard(self, statement: LeaderStatement, body: bytes) -> None:
+    def heard(self, statement: LeaderStatement, body: memoryview) -> None:
         """Keep what the leader of the present term says: its key, and a candidate's sealed bytes."""
         if statement.leader != self._core.leader:
             return
@@ -71,7 +72,7 @@ class Participating:
         """Tell whether an envelope is an answer to this node."""
         return key_id in self._work.reply_keys
 
-    def open_answer(self, peer: NodeName, envelope: bytes, key_id: bytes) -> None:
+    def open_answer(self, peer: NodeName, envelope: memoryview, key_id: bytes) -> None:
         """An answer came: a receipt, or a model."""
         self._errands.aside(
             functools.partial(self._work.open_answer, envelope, key_id),
@@ -203,7 +204,7 @@ class Participating:
             self._carry_out(self._core.participant.storing_failed(self._now()))
 
     def _store_candidate(self, digest: Digest) -> None:
-        held, body = self._candidate_body or ("", b"")
+        held, body = self._candidate_body or ("", NOTHING)
         self._candidate_body = None
         unreadable = functools.partial(self._candidate_unreadable, digest)
         if held == digest:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from appliance.aggregation.encoding import Encoded
 from appliance.aggregation.numbers import Weights
-from appliance.envelopes.format import Header
+from appliance.envelopes.format import Content, Header
 from appliance.envelopes.reading import PayloadReader
 from appliance.storage.spool import Spooled
 from appliance.words.errors import RemoteError, StateError
@@ -17,7 +17,7 @@ from appliance.words.errors import RemoteError, StateError
 class SealedUpdate:
     """An update's envelope, which was opened and found right; only what opens it is in memory."""
 
-    def __init__(self, folder: Path, envelope: bytes, content_key: bytes, header: Header) -> None:
+    def __init__(self, folder: Path, envelope: Content, content_key: bytes, header: Header) -> None:
         """Put the envelope aside. Raises StateError."""
         self._folder = folder
         self._file = Spooled(folder, envelope)

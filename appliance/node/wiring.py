@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import random
 import secrets
 import signal
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 from appliance import __version__
@@ -42,9 +44,11 @@ from appliance.pki.statements import StatementVerifier
 from appliance.rounds.participant import FinishedUpdate
 from appliance.storage.checked import Absent
 from appliance.storage.checkpoints import CheckpointStore
+from appliance.storage.files import open_folder
 from appliance.storage.lock import lock_folder
 from appliance.storage.models import ModelStore, ResidualStore, UpdateStore
 from appliance.storage.seeds import seed
+from appliance.storage.spool import SpoolFile
 from appliance.systemd.journal import JournalHandler
 from appliance.systemd.notify import Notifier
 from appliance.tokens.wallet import Wallet
@@ -155,6 +159,7 @@ async def _node(config: Config, clock: Clock, reread: Callable[[], Config]) -> A
             max_message_bytes=config.max_message_bytes,
             on_message=relay.on_message,
             wants=relay.wants,
+            spool=_spool(config.state / "arriving"),
             clock=clock,
         )
         consensus = _engine(config, clock, relay)
@@ -260,6 +265,11 @@ def _engine(config: Config, clock: Clock, relay: Relay) -> ConsensusEngine:
         application=relay,
         joins=config.cluster.join,
     )
+
+
+def _spool(folder: Path) -> Callable[[], SpoolFile]:
+    open_folder(folder)
+    return functools.partial(SpoolFile, folder)
 
 
 def _worker(stack: contextlib.AsyncExitStack, name: str, niceness: int) -> Worker:

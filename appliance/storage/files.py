@@ -75,7 +75,7 @@ def fsync_folder(path: Path) -> None:
         raise state_error("fsync", path, error) from error
 
 
-def write_fully(handle: int, content: bytes | memoryview) -> None:
+def write_fully(handle: int, content: bytes | bytearray | memoryview) -> None:
     """Write all of ``content``: a single write may be short (near a full disk, for one). Raises OSError."""
     view = memoryview(content)
     while view:

@@ -20,6 +20,7 @@ from appliance.storage.files import (
 from appliance.words.ids import Digest, Round, Term, digest_of
 from appliance.words.messages import UpdateId
 from appliance.words.models import Metrics, SampleCount
+from appliance.words.parts import encode_parts
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _SUFFIX = ".safetensors"
@@ -34,7 +35,7 @@ class ModelStore:
         self._lock = threading.Lock()
         open_folder(folder)
 
-    def put(self, content: bytes) -> Digest:
+    def put(self, content: bytes | memoryview) -> Digest:
         """Make a model durable and return its digest. One that is there already is written again only if damaged."""
         digest = digest_of(content)
         with self._lock:
@@ -43,7 +44,7 @@ class ModelStore:
             # Its name may be new, and not yet durable: a kill can fall between the replace and the folder's fsync.
             fsync_folder(self._folder)
         else:
-            write_atomically(self._path(digest), content)
+            write_atomically(self._path(digest), (content,))
         return digest
 
     def get(self, digest: Digest) -> bytes | Absent:
@@ -106,7 +107,7 @@ class KeptUpdate(Struct, frozen=True, forbid_unknown_fields=True):
     base: Digest
     samples: SampleCount
     metrics: Metrics
-    weights: bytes
+    weights: memoryview
 
 
 _update_decoder = msgspec.msgpack.Decoder(KeptUpdate)
@@ -126,7 +127,7 @@ class UpdateStore:
 
     def put(self, update: KeptUpdate) -> None:
         """Make the update durable in place of the one before it."""
-        write_checked(self._path, self._MAGIC, msgspec.msgpack.encode(update))
+        write_checked(self._path, self._MAGIC, *encode_parts(update))
 
     def get(self) -> KeptUpdate | Absent:
         """Return the kept update; a damaged file is removed, and the update must be trained again."""
@@ -148,7 +149,7 @@ class Residual(Struct, frozen=True, forbid_unknown_fields=True):
 
     update_id: UpdateId
     term: Term
-    weights: bytes
+    weights: memoryview
 
 
 _residual_decoder = msgspec.msgpack.Decoder(Residual)
@@ -172,7 +173,7 @@ class ResidualStore:
 
     def put_next(self, residual: Residual) -> None:
         """Make durable what ``settle`` may put in the other's place; the former of these is given up."""
-        write_checked(self._next, self._MAGIC, msgspec.msgpack.encode(residual))
+        write_checked(self._next, self._MAGIC, *encode_parts(residual))
 
     def settle(self, update_id: bytes, term: Term | None) -> Absent | None:
         """An update's round is committed, by the leader of ``term``: take its residual if that leader had accepted it.

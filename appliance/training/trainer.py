@@ -137,6 +137,7 @@ class Trainer:
         """
         settings = self._settings  # another thread may set others meanwhile
         network = self._network_of(base)
+        del base  # as much as the network itself, and nobody else may hold it
         parameters = list(network.parameters())
         adam, pull = Adam(parameters, settings.learning_rate), Proximal(parameters, settings.proximal)
         batches = math.ceil(self.samples / settings.batch_size)

@@ -4,6 +4,8 @@ Three families. What every node may read travels as it is (``MeshMessage``). Wha
 its node certificate (``Signed`` around ``LeaderStatement``). What only one recipient may read is the content of an
 envelope (``ToLeader`` and ``ToParticipant``; the envelope itself is a ``Sealed``). Paper: "all messages are broadcast;
 an encrypted one only its recipient can read".
+
+What may be as large as a model is the last field of its message, and encoded without a copy (``words.parts``).
 """
 
 from typing import Annotated, TypeVar
@@ -14,6 +16,7 @@ from msgspec import Meta, Struct
 from appliance.words.errors import RemoteError
 from appliance.words.ids import Digest, Identifier, NodeName, Round, Term, Version
 from appliance.words.models import Encoding, Metrics, SampleCount
+from appliance.words.parts import NOTHING
 
 T = TypeVar("T")
 
@@ -114,13 +117,13 @@ class Signed(_Message, frozen=True):
     payload: Annotated[bytes, Meta(max_length=8192)]
     certificate: Annotated[bytes, Meta(max_length=4096)]
     signature: Annotated[bytes, Meta(max_length=256)]
-    body: bytes = b""
+    body: memoryview = NOTHING
 
 
 class Sealed(_Message, frozen=True):
     """An envelope; who can open it is in its header (the key's id), who sent it is nowhere."""
 
-    envelope: bytes
+    envelope: memoryview
 
 
 class Stored(_Message, frozen=True):
@@ -175,7 +178,7 @@ class SnapshotReply(_Message, frozen=True):
 class HandedOn(_Message, frozen=True):
     """An envelope for the leader on its way along a stem of peers: the receiver hands it on, or delivers it."""
 
-    envelope: bytes
+    envelope: memoryview
 
 
 class TokenWanted(_Message, frozen=True):
@@ -245,7 +248,6 @@ class Update(_Message, frozen=True):
     Attributes:
         nonce, token: a token of the round (``appliance.tokens``): that some member made this, and only this.
         encoding: of ``weights``; what the round's ``Opening`` says, or the update is refused.
-        weights: parsed, a view into the message's bytes: an update may be as large as the memory that is left.
     """
 
     update_id: UpdateId
@@ -291,7 +293,7 @@ class ModelReply(_Message, frozen=True):
     """A model's bytes, for the one who asked."""
 
     digest: Digest
-    weights: bytes
+    weights: memoryview
 
 
 ToParticipant = Receipt | ModelReply
@@ -308,22 +310,7 @@ def encode(message: MeshMessage | LeaderStatement | ToLeader | ToParticipant) ->
     return _encoder.encode(message)
 
 
-def encode_around(update: Update) -> tuple[bytes, memoryview]:
-    """Return the bytes of ``encode`` in two parts, the second the weights themselves.
-
-    To copy hundreds of MB would hold the interpreter for so long that consensus would miss a leader.
-    """
-    bare = _encoder.encode(msgspec.structs.replace(update, weights=memoryview(b"")))
-    return bare[: -len(_bin_head(0))] + _bin_head(len(update.weights)), update.weights
-
-
-def _bin_head(length: int) -> bytes:
-    """Return what msgpack puts before so many bytes."""
-    size, code = (1, 0xC4) if length < 2**8 else (2, 0xC5) if length < 2**16 else (4, 0xC6)
-    return bytes([code]) + length.to_bytes(size, "big")
-
-
-def decode_mesh(content: bytes | bytearray) -> MeshMessage:
+def decode_mesh(content: bytes | bytearray | memoryview) -> MeshMessage:
     """Parse a message of the mesh. Raises RemoteError if the bytes are no such message."""
     return _decode(_mesh_decoder, content)
 
@@ -338,7 +325,7 @@ def decode_to_leader(content: bytes | memoryview) -> ToLeader:
     return _decode(_to_leader_decoder, content)
 
 
-def decode_to_participant(content: bytes) -> ToParticipant:
+def decode_to_participant(content: bytes | memoryview) -> ToParticipant:
     """Parse the content of an envelope for a participant. Raises RemoteError."""
     return _decode(_to_participant_decoder, content)
 

@@ -100,7 +100,7 @@ _SNAPSHOT = Snapshot(
 )
 _INITIAL = GlobalModel(0, 0, 1, digest_of(b"0"), None, 0, 0, 0, 0.1, 2.3, 1.8e9)
 _NEXT = GlobalModel(1, 1, 1, digest_of(b"1"), _INITIAL.digest, 3, 5, 300, 0.5, 1.0, 1.8e9, 4.5)
-_KEPT = KeptUpdate(bytes(16), 1, _INITIAL.digest, 100, Metrics(0.5, 1.0, 50), b"weights")
+_KEPT = KeptUpdate(bytes(16), 1, _INITIAL.digest, 100, Metrics(0.5, 1.0, 50), memoryview(b"weights"))
 _CHECKPOINT = msgspec.msgpack.encode(CheckpointHeader(TrainingId(7, _INITIAL.digest, _INITIAL.digest), 2, 31))
 _EXAMPLES = examples.Examples(np.zeros((1, 28, 28), np.uint8), np.array([7], np.uint8))
 
@@ -143,7 +143,7 @@ def _examples() -> dict[str, list[bytes]]:
         "tokens": list(_tokens()),
         "checkpoint": [len(_CHECKPOINT).to_bytes(4, "little") + _CHECKPOINT + b"tensors"],
         "kept_update": [msgspec.msgpack.encode(_KEPT)],
-        "residual": [msgspec.msgpack.encode(Residual(bytes(16), 3, b"weights"))],
+        "residual": [msgspec.msgpack.encode(Residual(bytes(16), 3, memoryview(b"weights")))],
         "lineage": [
             form
             for models in ([_INITIAL], [_INITIAL, _NEXT])
@@ -169,7 +169,7 @@ def _opened_datagrams() -> Iterator[bytes]:
 def _messages_with_more_in_them() -> Iterator[bytes]:
     statement = Announcement(CLUSTER, "node1", 3, recipient().recipient.id, recipient().recipient.encoding)
     payload = encode(statement)
-    yield encode(Signed(payload, b"certificate", signed_content(payload)[:70], b"body"))
+    yield encode(Signed(payload, b"certificate", signed_content(payload)[:70], memoryview(b"body")))
 
 
 def _envelopes() -> Iterator[bytes]:

@@ -12,6 +12,8 @@ AGGREGATOR_WORK = "appliance/node/aggregator_work.py"
 READING = "appliance/envelopes/reading.py"
 SPOOL = "appliance/storage/spool.py"
 LINK = "appliance/mesh/link.py"
+BODY = "appliance/mesh/body.py"
+PARTS = "appliance/words/parts.py"
 LIVENESS = "appliance/datagrams/liveness.py"
 OUTBOUND = "appliance/node/outbound.py"
 
@@ -339,8 +341,8 @@ SHELLS = (
     Mutation(
         "a message that is not taken is gone",
         LINK,
-        "            if problem and message.undelivered is not None:\n",
-        "            if not problem and message.undelivered is not None:\n",
+        "        if problem and message.undelivered is not None:\n",
+        "        if not problem and message.undelivered is not None:\n",
         "an update that met a dead node waits for its second turn",
     ),
     Mutation(
@@ -356,5 +358,33 @@ SHELLS = (
         "        self._pause = max(least, min(len(peers) / PINGS_PER_S, most))\n",
         "        self._pause = least\n",
         "the pings of a large cluster take what its rounds need",
+    ),
+    Mutation(
+        "a link holds the message that it sent last",
+        LINK,
+        "            await self._send(session, await self._queue.get())\n",
+        "            message = await self._queue.get()\n            await self._send(session, message)\n",
+        "a node holds a model for each peer until the next round",
+    ),
+    Mutation(
+        "a peer without space has taken the message",
+        LINK,
+        "        if status == 507:\n",
+        "        if status == 508:\n",
+        "an update that met a full disk waits for its second turn",
+    ),
+    Mutation(
+        "long messages come into memory",
+        BODY,
+        "self._spool = spool if length >= LONG_BYTES else None",
+        "self._spool = None",
+        "all peers' envelopes of a large model at once are more than the node's memory",
+    ),
+    Mutation(
+        "what is large is copied when it is sent",
+        PARTS,
+        "+ _bin_head(len(large)), large\n",
+        "+ _bin_head(len(large)), memoryview(bytes(large))\n",
+        "hundreds of MB hold the interpreter, and consensus misses its leader",
     ),
 )

@@ -63,6 +63,13 @@ STRAGGLERS = (
         "damage goes into an update",
     ),
     Mutation(
+        "a base that is not here costs the checkpoint",
+        WORK,
+        "        except (OperatorError, RemoteError):\n",
+        "        except ApplianceError:\n",
+        "a base that was damaged and fetched again is trained on from the beginning",
+    ),
+    Mutation(
         "a full disk ends the training",
         CHECKPOINTS,
         """            except StateError as error:

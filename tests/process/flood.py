@@ -145,7 +145,7 @@ class Attacker:
         """Of the greatest length allowed: as much memory as one message can hold."""
         async with self._connection(INSIDER, self._tls) as (reader, writer):
             writer.write(_head(self._config.max_message_bytes))
-            for byte in encode(Sealed(bytes(100))):
+            for byte in encode(Sealed(memoryview(bytes(100)))):
                 writer.write(bytes([byte]))
                 await asyncio.sleep(0.1)
             await reader.read()
@@ -158,7 +158,7 @@ class Attacker:
 
     async def _envelopes(self) -> None:
         header = Header(Kind.TO_LEADER, 1, 1, secrets.token_bytes(KEY_ID_BYTES), bytes(SALT_BYTES), bytes(256))
-        await self._send([encode(Sealed(format_header(header) + bytes(1_600_000)))] * 20)
+        await self._send([encode(Sealed(memoryview(format_header(header) + bytes(1_600_000))))] * 20)
 
     async def _send(self, messages: list[bytes]) -> None:
         """All of them without waiting for an answer."""

@@ -167,7 +167,8 @@ class Impostor:
         assert self.announcement is not None
         leader = load_recipient(self.announcement.public_key, "rsa")
         padded = b"".join(pad(padded_length(len(content)), content))
-        return Sealed(seal(padded, leader, kind=Kind.TO_LEADER, term=self.announcement.term, round=0))
+        envelope = seal(padded, leader, kind=Kind.TO_LEADER, term=self.announcement.term, round=0)
+        return Sealed(memoryview(envelope))
 
 
 async def heard(condition: Callable[[], object], what: str) -> None:
@@ -209,7 +210,7 @@ async def test_hostile_updates_are_refused_with_a_reason(besieged: tuple[Cluster
         assert impostor.announcement is not None
         header = Header(Kind.TO_LEADER, 1, 1, impostor.announcement.key_id, secrets.token_bytes(SALT_BYTES), b"x" * 256)
         for _ in range(20):
-            mesh.broadcast(Sealed(format_header(header) + secrets.token_bytes(1000)))
+            mesh.broadcast(Sealed(memoryview(format_header(header) + secrets.token_bytes(1000))))
             mesh.broadcast(impostor.sealed(secrets.token_bytes(1000)))
         leader = cluster.wait_leader()
         await heard(partial(_says, leader, "an envelope that node2 delivered is refused"), "a line in the log")

@@ -43,8 +43,8 @@ SECRET = bytes(range(32))
 
 MESSAGES: dict[str, list[MeshMessage | LeaderStatement | ToLeader | ToParticipant]] = {
     "mesh": [
-        Signed(payload=b"payload", certificate=b"certificate", signature=b"signature", body=b"body"),
-        Sealed(b"envelope"),
+        Signed(payload=b"payload", certificate=b"certificate", signature=b"signature", body=memoryview(b"body")),
+        Sealed(memoryview(b"envelope")),
         Stored(term=3, round=7, digest=DIGEST),
         Participation(term=3, round=7, able=False),
         Finished(term=3, round=7),
@@ -52,7 +52,7 @@ MESSAGES: dict[str, list[MeshMessage | LeaderStatement | ToLeader | ToParticipan
         ResignWanted(term=3),
         SnapshotWanted(term=3),
         SnapshotReply(term=3, snapshot=b"snapshot"),
-        HandedOn(b"envelope"),
+        HandedOn(memoryview(b"envelope")),
         TokenWanted(term=3, round=7, blinded=KEY),
         TokenSigned(term=3, round=7, signature=KEY),
         Revocations(b"list"),
@@ -98,7 +98,7 @@ MESSAGES: dict[str, list[MeshMessage | LeaderStatement | ToLeader | ToParticipan
     ],
     "to participant": [
         Receipt(update_id=ID, accepted=True, reason="", round_key=bytes(32)),
-        ModelReply(digest=DIGEST, weights=b"weights"),
+        ModelReply(digest=DIGEST, weights=memoryview(b"weights")),
     ],
 }
 

@@ -43,7 +43,7 @@ def head_of(content: bytes) -> Head:
 def test_the_header_of_an_envelope_is_found(
     kind: type[Sealed | HandedOn], kind_of_envelope: Kind, term: int, size: int
 ) -> None:
-    head = head_of(encode(kind(envelope(kind_of_envelope, term, size))))
+    head = head_of(encode(kind(memoryview(envelope(kind_of_envelope, term, size)))))
     assert head.type == kind.__name__
     assert head.term == term
     assert head.envelope is not None
@@ -53,7 +53,7 @@ def test_the_header_of_an_envelope_is_found(
 @given(term=NUMBERS, cluster=st.text("abc.-_", min_size=1, max_size=64), leader=st.text("abc", min_size=1, max_size=63))
 def test_type_and_term_of_a_statement_are_found(term: int, cluster: str, leader: str) -> None:
     statement: LeaderStatement = Announcement(cluster, leader, term, KEY_ID, bytes(300))
-    head = head_of(encode(Signed(encode(statement), bytes(500), bytes(70), bytes(100_000))))
+    head = head_of(encode(Signed(encode(statement), bytes(500), bytes(70), memoryview(bytes(100_000)))))
     assert head == Head("Signed", "Announcement", term)
 
 
@@ -66,7 +66,7 @@ def test_the_term_of_a_plain_message_is_found(term: int, length: int) -> None:
 @pytest.mark.parametrize("message", MESSAGES["mesh"], ids=lambda message: type(message).__name__)
 def test_each_message_of_the_vectors_has_a_head(message: MeshMessage) -> None:
     if isinstance(message, Sealed | HandedOn):
-        message = type(message)(envelope())
+        message = type(message)(memoryview(envelope()))
     assert head_of(encode(message)).type == type(message).__name__
 
 
@@ -99,7 +99,7 @@ def test_fields_of_any_kind_are_read_as_the_library_reads_them(fields: dict[str,
 @given(position=st.integers(0, HEAD_BYTES - 1), change=st.integers(1, 255))
 def test_a_changed_byte_never_makes_a_sound_message_unsound(position: int, change: int) -> None:
     """Whatever the whole decoder takes, the reader of its head takes too."""
-    for message in (Sealed(envelope()), SnapshotReply(7, bytes(400)), Signed(bytes(300), b"", b"")):
+    for message in (Sealed(memoryview(envelope())), SnapshotReply(7, bytes(400)), Signed(bytes(300), b"", b"")):
         content = bytearray(encode(message))
         content[position] ^= change
         try:

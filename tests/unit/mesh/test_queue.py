@@ -10,28 +10,28 @@ from appliance.words.ids import Monotonic
 async def test_an_overflow_drops_the_oldest_and_counts() -> None:
     queue = SendQueue(10)
     for message in (b"1111", b"2222", b"3333"):
-        queue.put(Parcel(message))
+        queue.put(Parcel((message[:1], message[1:])))
     assert queue.dropped == 1
-    assert [(await queue.get()).content, (await queue.get()).content] == [b"2222", b"3333"]
-    queue.put(Parcel(b"x" * 10))
-    queue.put(Parcel(b"y" * 11))
+    assert [(await queue.get()).parts, (await queue.get()).parts] == [(b"2", b"222"), (b"3", b"333")]
+    queue.put(Parcel((b"x" * 10,)))
+    queue.put(Parcel((b"y" * 11,)))
     assert queue.dropped == 2
-    assert (await queue.get()).content == b"x" * 10
+    assert (await queue.get()).parts == (b"x" * 10,)
 
 
 async def test_drained_waits_until_the_last_message_is_dealt_with() -> None:
     queue = SendQueue(10)
     await queue.drained()
-    queue.put(Parcel(b"1"))
-    assert (await queue.get()).content == b"1"
+    queue.put(Parcel((b"1",)))
+    assert (await queue.get()).parts == (b"1",)
     waiter = asyncio.create_task(queue.drained())
     await asyncio.sleep(0)
     assert not waiter.done(), "the message is taken, and not yet sent"
     taker = asyncio.create_task(queue.get())
     async with asyncio.timeout(5):
         await waiter
-    queue.put(Parcel(b"2"))
-    assert (await taker).content == b"2"
+    queue.put(Parcel((b"2",)))
+    assert (await taker).parts == (b"2",)
 
 
 def test_the_throttle_allows_each_key_once_in_its_interval() -> None:

@@ -5,6 +5,8 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+from appliance.envelopes.format import SALT_BYTES, Header, Kind, format_header
+from appliance.mesh.body import Spool
 from appliance.mesh.mesh import Mesh
 from appliance.mesh.server import Wants
 from appliance.pki.authority import Authority
@@ -51,7 +53,13 @@ class Town:
     def identity(self, name: str, authority: Authority | None = None) -> NodeIdentity:
         return NodeIdentity.load(write_identity(self.folder, authority or self.authority, name), name)
 
-    def mesh(self, name: str, identity: NodeIdentity | None = None, wants: Wants | None = None) -> Mesh:
+    def mesh(
+        self,
+        name: str,
+        identity: NodeIdentity | None = None,
+        wants: Wants | None = None,
+        spool: Spool | None = None,
+    ) -> Mesh:
         return Mesh(
             name,
             self.members,
@@ -59,7 +67,13 @@ class Town:
             max_message_bytes=LIMIT,
             on_message=self.inboxes[name],
             wants=wants,
+            spool=spool,
         )
+
+    @staticmethod
+    def envelope(content: bytes) -> bytes:
+        """Return what begins like an envelope for a leader."""
+        return format_header(Header(Kind.TO_LEADER, 1, 0, bytes(32), bytes(SALT_BYTES), bytes(256))) + content
 
     def url(self, name: str, path: str = "/v1/messages") -> str:
         return f"https://127.0.0.1:{self.members[name].mesh_port}{path}"

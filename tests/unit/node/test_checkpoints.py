@@ -38,7 +38,7 @@ class Node:
         self.store = CheckpointStore(folder / "training")
         self.updates = UpdateStore(folder / "update")
         trainer = Trainer(settings, AnnTask(datasets.load(Data(shards=20, shard=shard), folder)))
-        models = ModelStore(folder / "models")
+        self.models = models = ModelStore(folder / "models")
         self.base = models.put(trainer.initial_model())
         self.work = ParticipantWork(
             trainer,
@@ -75,7 +75,7 @@ class Node:
     def weights(self) -> bytes:
         kept = self.updates.get()
         assert isinstance(kept, KeptUpdate)
-        return kept.weights
+        return bytes(kept.weights)
 
     @property
     def checkpoint(self) -> tuple[int, int, int] | None:
@@ -222,6 +222,24 @@ def test_a_checkpoint_that_can_not_be_used_is_tried_once(tmp_path: Path, keys: K
         node.train()
     assert node.checkpoint is None
     assert node.train()
+    assert node.weights == uninterrupted
+
+
+def test_a_base_that_has_to_be_fetched_again_leaves_the_checkpoint(
+    tmp_path: Path, keys: KeyPool, uninterrupted: bytes
+) -> None:
+    node = Node(tmp_path, keys)
+    assert not node.train(after=11, do=node.work.pause)
+    base = node.models.get(node.base)
+    assert isinstance(base, bytes)
+    node.models.doom({node.base})
+    node.models.sweep()
+    with pytest.raises(ApplianceError, match="the base model is not here"):
+        node.train()
+    node.models.put(base)
+    assert node.checkpoint == (1, 1, 3)
+    assert node.train()
+    assert len(node.progress) == 11 + 1 + BATCHES - 11
     assert node.weights == uninterrupted
 
 

@@ -191,7 +191,7 @@ def test_a_residual_of_no_use_is_dropped_and_said_and_the_update_counts(
 
 
 def put_residual(pair: Pair, weights: bytes) -> None:
-    pair.residuals.put_next(Residual(bytes(16), 1, weights))
+    pair.residuals.put_next(Residual(bytes(16), 1, memoryview(weights)))
     pair.residuals.settle(bytes(16), 1)
 
 

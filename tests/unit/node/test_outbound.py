@@ -56,7 +56,7 @@ class Place:
 def envelope(number: int = 0, *, key: bytes = KEY, kind: Kind = Kind.TO_LEADER) -> Sealed:
     """Return what looks like an envelope, and is opened by nobody."""
     header = Header(kind, 3, 7, key, number.to_bytes(SALT_BYTES, "big"), b"w" * 256)
-    return Sealed(format_header(header) + bytes(100))
+    return Sealed(memoryview(format_header(header) + bytes(100)))
 
 
 async def test_an_update_goes_to_a_relay_or_to_the_leader() -> None:
@@ -143,9 +143,9 @@ def test_only_envelopes_for_the_leader_are_handed_on() -> None:
     for kind in (Kind.TO_PARTICIPANT, Kind.CANDIDATE):
         header = Header(kind, 3, 7, KEY, bytes(SALT_BYTES), b"" if kind is Kind.CANDIDATE else b"w" * 256)
         with pytest.raises(RemoteError, match="not for the leader"):
-            place.outbound.hand_on(HandedOn(format_header(header)))
+            place.outbound.hand_on(HandedOn(memoryview(format_header(header))))
     with pytest.raises(RemoteError, match="cut short"):
-        place.outbound.hand_on(HandedOn(b"p2pE"))
+        place.outbound.hand_on(HandedOn(memoryview(b"p2pE")))
     assert not place.sent
 
 

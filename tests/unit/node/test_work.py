@@ -117,7 +117,7 @@ class Pair:
 
     def keep(self, weights: bytes, samples: int = 10) -> FinishedUpdate:
         update_id = secrets.token_bytes(16)
-        self.updates.put(KeptUpdate(update_id, 1, self.base, samples, Metrics(0.5, 1.0, 10), weights))
+        self.updates.put(KeptUpdate(update_id, 1, self.base, samples, Metrics(0.5, 1.0, 10), memoryview(weights)))
         return FinishedUpdate(update_id, 1, self.base)
 
 
@@ -143,7 +143,7 @@ def test_a_model_travels_by_digest_and_a_round_comes_back(pair: Pair) -> None:
     assert pair.participant.store_candidate(body, receipt.receipt.round_key, candidate) == candidate
     kept = pair.updates.get()
     assert isinstance(kept, KeptUpdate)
-    assert pair.models.get(candidate) == kept.weights, "the average of one update is that update"
+    assert pair.models.get(candidate) == bytes(kept.weights), "the average of one update is that update"
     pair.participant.forget(b"another one's id", 1)
     assert isinstance(pair.updates.get(), KeptUpdate)
     pair.participant.forget(finished.update_id, 1)

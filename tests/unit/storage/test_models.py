@@ -12,7 +12,7 @@ from appliance.words.errors import StateError
 from appliance.words.ids import digest_of
 from appliance.words.models import Metrics
 
-UPDATE = KeptUpdate(b"i" * 16, 7, digest_of(b"base"), 12_000, Metrics(0.94, 0.2, 2000), b"weights" * 100)
+UPDATE = KeptUpdate(b"i" * 16, 7, digest_of(b"base"), 12_000, Metrics(0.94, 0.2, 2000), memoryview(b"weights" * 100))
 
 
 def test_a_model_comes_back_by_its_digest_after_a_restart(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_a_model_that_is_put_again_before_the_sweep_stays(tmp_path: Path) -> Non
     assert store.digests() == {old}
 
 
-LOST = Residual(b"i" * 16, 3, b"weights" * 100)
+LOST = Residual(b"i" * 16, 3, memoryview(b"weights" * 100))
 NOTHING = Absent("no residual is kept")
 
 

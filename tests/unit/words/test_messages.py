@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import get_args
 
 import msgspec
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -122,17 +121,6 @@ def test_mesh_messages_come_back_as_they_were(message: messages.MeshMessage) -> 
 @given(statements)
 def test_statements_come_back_as_they_were(message: messages.LeaderStatement) -> None:
     assert messages.decode_statement(messages.encode(message)) == message
-
-
-@pytest.mark.parametrize("length", [0, 1, 2**8 - 1, 2**8, 2**16 - 1, 2**16])
-def test_an_update_can_be_encoded_around_its_weights(length: int) -> None:
-    weights = memoryview(bytes(length))
-    digest = "sha256:" + "0" * 64
-    metrics = Metrics(0.5, 1.0, 10)
-    update = Update(bytes(16), bytes(32), bytes(256), 1, digest, 5, metrics, bytes(256), bytes(32), "float32", weights)
-    head, rest = messages.encode_around(update)
-    assert rest is weights
-    assert head + rest == messages.encode(update)
 
 
 @given(to_leader)
