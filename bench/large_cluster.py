@@ -73,12 +73,17 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the run gave; memory is the most of all nodes and rounds but the first."""
+    """What the run gave; memory is the most of all nodes and rounds but the first.
+
+    Attributes:
+        beyond_mb: by how much a leader's peak after its training exceeds that of its training, in the same round.
+    """
 
     round_s: float
     phases: dict[str, float]
     training_mb: float
     leader_mb: float
+    beyond_mb: float
     others_mb: float
     bytes_mb: float
     silence_s: float
@@ -129,11 +134,13 @@ def measure(millions: int, nodes: int, rounds: int, election_timeout_s: float) -
             watched, megabytes = _watch(cluster, rounds)
             lineage = cluster.nodes[0].lineage()
     seen = range(2, rounds + 1)
+    leaders = [(one, number) for one in watched for number in seen if number in one.leads_in]
     return Measured(
         round_s=statistics.median(model.duration_s for model in lineage if model.round in seen),
         phases={phase: _typical(one.seconds[number][phase] for one in watched for number in seen) for phase in PHASES},
         training_mb=max(one.training_mb[number] for one in watched for number in seen),
-        leader_mb=max(one.after_mb[number] for one in watched for number in seen if number in one.leads_in),
+        leader_mb=max(one.after_mb[number] for one, number in leaders),
+        beyond_mb=max(0.0, *(one.after_mb[number] - one.training_mb[number] for one, number in leaders)),
         others_mb=max(one.after_mb[number] for one in watched for number in seen if number not in one.leads_in),
         bytes_mb=megabytes,
         silence_s=max(one.silence_s for one in watched),
@@ -239,6 +246,7 @@ def table(measured: Measured, model_mb: float) -> str:
                 ("a node's peak while it trains", measured.training_mb),
                 ("a follower's after that", measured.others_mb),
                 ("the leader's after that", measured.leader_mb),
+                ("the leader's after that, beyond its own while it trained", measured.beyond_mb),
             )
         ),
     ]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from appliance.words.errors import RemoteError
 from appliance.words.models import ModelLayout, TensorLayout
+from appliance.words.parts import join
 
 Array = NDArray[np.float32]
 Arrays = dict[str, Array]
@@ -53,7 +54,8 @@ def serialise(arrays: Mapping[str, NDArray[Any]], layout: ModelLayout) -> bytes:
     if len(arrays) != len(layout):
         raise ValueError(f"{len(arrays)} tensors, and the layout has {len(layout)}")
     views = [_bytes_of(arrays[tensor.name], tensor) for tensor in layout]
-    return b"".join([_header(layout), *views])
+    header = _header(layout)
+    return join([header, *views], len(header) + size_of(layout))
 
 
 def parse(content: bytes | memoryview, *layouts: ModelLayout) -> Arrays:

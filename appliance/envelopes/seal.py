@@ -6,7 +6,6 @@ share a round key. The whole header is authenticated with every chunk: an envelo
 passed off as one for another. ``streaming`` does the same for what is too large for memory.
 """
 
-import io
 import os
 from collections.abc import Sequence
 
@@ -17,6 +16,7 @@ from appliance.envelopes.streaming import seal_pieces
 from appliance.envelopes.wrapping import unwrap, wrap
 from appliance.words.errors import RemoteError
 from appliance.words.ids import Round, Term
+from appliance.words.parts import blank
 
 read_header = parse_header
 """Read an envelope's header, which costs microseconds; nothing in it is authentic before the envelope is opened."""
@@ -45,7 +45,7 @@ def seal_parts(
     A chunk at a time, so that other threads go on meanwhile, and with no memory but the envelope's own.
     """
     content_key, header = new_header(recipient, kind=kind, term=term, round_=round)
-    buffer = _buffer(header.size + stream.sealed_length(sum(map(len, parts))))
+    buffer = blank(header.size + stream.sealed_length(sum(map(len, parts))))
     for piece in seal_pieces(parts, content_key, header):
         buffer.write(piece)
     return buffer.getvalue()
@@ -110,7 +110,7 @@ def seal_content(payload: Content, content_key: bytes, header: Header) -> bytes:
     """
     head = format_header(header)
     key, prefix = stream.stream_keys(content_key, header)
-    buffer = _buffer(len(head) + stream.sealed_length(len(payload)))
+    buffer = blank(len(head) + stream.sealed_length(len(payload)))
     with buffer.getbuffer() as view:
         view[: len(head)] = head
         stream.seal_into(key, prefix, memoryview(payload), head, view[len(head) :])
@@ -122,15 +122,7 @@ def open_content(envelope: Content, content_key: bytes, header: Header) -> bytes
     key, prefix = stream.stream_keys(content_key, header)
     whole = memoryview(envelope)
     sealed = whole[header.size :]
-    buffer = _buffer(stream.payload_length(len(sealed)))
+    buffer = blank(stream.payload_length(len(sealed)))
     with buffer.getbuffer() as view:
         stream.open_into(key, prefix, sealed, bytes(whole[: header.size]), view)
     return buffer.getvalue()
-
-
-def _buffer(length: int) -> io.BytesIO:
-    """Return a buffer whose ``getvalue`` is the bytes themselves: CPython's BytesIO copies neither in nor out.
-
-    A bytearray would have to be copied to become bytes, which costs as much as the encryption.
-    """
-    return io.BytesIO(bytes(length))

@@ -77,6 +77,7 @@ class NodeCore:
             members,
             rounds,
             window_s=delivery.window_s,
+            transfer_s=transfer_s,
             key_rounds=key_rounds,
             least_updates=least_updates,
             task=task,

@@ -32,6 +32,7 @@ class Aggregator:
         settings: Rounds,
         *,
         window_s: float,
+        transfer_s: float = 0.0,
         key_rounds: int,
         least_updates: int = 1,
         task: str = "",
@@ -42,6 +43,7 @@ class Aggregator:
 
         Args:
             window_s: when all have finished, their updates come within this time; 0: each comes when it is finished.
+            transfer_s: a model may well be on its way for so long.
             key_rounds: a fresh key after this many rounds.
             least_updates: what the strategy needs: the quorum is never below it, even with members removed.
             task: the fingerprint of this node's task, for the lineage.
@@ -53,6 +55,7 @@ class Aggregator:
         self._task = task
         self._settings = settings
         self._window_s = window_s
+        self._last_call_s = window_s + transfer_s + LAST_CALL_S
         self._encoding = encoding
         self._most_drop = most_drop
         self._announcing = Announcing(cluster, node, key_rounds)
@@ -60,12 +63,12 @@ class Aggregator:
         self._phase = Phase.INACTIVE
         self._since = Monotonic(0.0)
         self._term: Term = 0
-        self._head = Head()
+        self._head = Head(transfer_s)
         self._current: Collected | None = None
         self.rollback: GlobalModel | None = None
         """The entry that an operator asked to go back to, until that is committed or given up."""
         self._next_opening = Monotonic(float("-inf"))
-        self._replicate = Retry(first_s=1.0, most_s=10.0)
+        self._replicate = Retry(first_s=transfer_s + 1.0, most_s=transfer_s + 10.0)
         self._handing_over = False
         self._actions: list[do.AggregatorAction] = []
 
@@ -339,7 +342,7 @@ class Aggregator:
 
     def _let_deliver(self, current: Collected, now: Monotonic) -> None:
         """Let the updates come once nobody is waited for, or while there is just time enough before the deadline."""
-        last_call = current.deadline - min(self._window_s + LAST_CALL_S, self._settings.deadline_s / 2)
+        last_call = current.deadline - min(self._last_call_s, self._settings.deadline_s / 2)
         if not current.deliver and (now >= last_call or not self._electorate.still_trains(current)):
             current.deliver = True
             self._say_again(now)

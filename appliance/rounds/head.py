@@ -17,10 +17,12 @@ class Head:
         obtain: when the next peer is asked for them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, transfer_s: float) -> None:
+        """``transfer_s``: a model may well be on its way for so long."""
         self.model: GlobalModel | None = None
         self.is_stored = False
-        self.obtain = Retry(first_s=1.0, most_s=10.0)
+        # Soon at first, whatever its length: it is another peer that is asked each time, and one may not have it.
+        self.obtain = Retry(first_s=1.0, most_s=transfer_s + 10.0)
 
     @property
     def digest(self) -> Digest | None:

@@ -80,6 +80,7 @@ class Participant:
         self._receipt: _Receipt | None = None
         self._fetch = Retry(first_s=transfer_s + ANSWER_S, most_s=transfer_s + 30.0)
         self._fetching: Digest | None = None
+        self._storing: Digest | None = None
         self._ask_token = Retry(first_s=1.0, most_s=10.0)
         self._token_key = b""
         self._tell_finished = Retry(first_s=ANSWER_S, most_s=30.0)
@@ -168,7 +169,7 @@ class Participant:
         if candidate.digest in self._stored:
             self._answer_stored(candidate)
         elif with_body and self._receipt is not None:
-            self._actions.append(StoreCandidate(candidate.digest))
+            self._store(candidate.digest)
         else:
             self._fetch_model(candidate.digest)
             if with_body and self._step is Step.DELIVERING:
@@ -178,6 +179,7 @@ class Participant:
 
     def candidate_unreadable(self, digest: Digest, now: Monotonic) -> list[ParticipantAction]:
         """The body could not be opened or stored: ask for the model by digest instead."""
+        self._storing = None
         if self._candidate is not None and self._candidate.digest == digest:
             self._fetch_model(digest)
         return self._advance(now)
@@ -185,6 +187,8 @@ class Participant:
     def model_stored(self, digest: Digest, now: Monotonic) -> list[ParticipantAction]:
         """A model's bytes are durable on this node."""
         self._stored.add(digest)
+        if self._storing == digest:
+            self._storing = None
         self._storing_retry.reset()
         if self._fetching == digest:
             self._fetching = None
@@ -364,10 +368,15 @@ class Participant:
         """The first receipt brings the round key, and the candidate's body may be here already."""
         candidate = self._candidate
         if candidate is not None and self._has_body and self._receipt is None and candidate.digest not in self._stored:
-            self._actions.append(StoreCandidate(candidate.digest))
+            self._store(candidate.digest)
+
+    def _store(self, digest: Digest) -> None:
+        if self._storing != digest:
+            self._storing = digest
+            self._actions.append(StoreCandidate(digest))
 
     def _fetch_model(self, digest: Digest) -> None:
-        if self._fetching != digest:
+        if digest not in {self._fetching, self._storing}:
             self._fetching = digest
             self._fetch.reset()
 

@@ -10,6 +10,7 @@ TRAINER = "appliance/training/trainer.py"
 UNDER_WAY = "appliance/rounds/training.py"
 PARTICIPANT = "appliance/rounds/participant.py"
 STEP = "appliance/rounds/step.py"
+AGGREGATOR = "appliance/rounds/aggregator.py"
 
 STRAGGLERS = (
     Mutation(
@@ -18,6 +19,34 @@ STRAGGLERS = (
         "first_s=window_s + transfer_s + ANSWER_S",
         "first_s=window_s + ANSWER_S",
         "the mesh fills with copies of one update",
+    ),
+    Mutation(
+        "a candidate is said again while its body is on its way",
+        AGGREGATOR,
+        "self._replicate = Retry(first_s=transfer_s + 1.0, most_s=transfer_s + 10.0)",
+        "self._replicate = Retry(first_s=1.0, most_s=10.0)",
+        "every node asks for a large model that is on its way to it, and gets it twice",
+    ),
+    Mutation(
+        "what is being stored is asked for",
+        PARTICIPANT,
+        "        if digest not in {self._fetching, self._storing}:\n",
+        "        if digest != self._fetching:\n",
+        "the slower half of a cluster gets each large model twice",
+    ),
+    Mutation(
+        "what was stored once is for ever being stored",
+        PARTICIPANT,
+        "        self._storing = None\n        if self._candidate",
+        "        if self._candidate",
+        "a candidate that can't be read is never asked for, and its node leaves the rounds",
+    ),
+    Mutation(
+        "the last call leaves no time for a large model",
+        AGGREGATOR,
+        "window_s + transfer_s + LAST_CALL_S",
+        "window_s + LAST_CALL_S",
+        "whoever is called last comes too late",
     ),
     Mutation(
         "a receipt takes as long as a model",

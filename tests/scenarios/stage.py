@@ -26,6 +26,7 @@ from tests.scenarios.tell import tell, tell_wait
 _CLUSTER = re.compile(
     r"a cluster of (\d+), deadline ([\d.]+) s, interval ([\d.]+) s(?:, quorum (\d+))?"
     r"(?:, window ([\d.]+) s)?(?:, a key for (\d+) rounds)?(?:, in (\w+))?(?:, most drop ([\d.]+))?"
+    r"(?:, a model takes ([\d.]+) s)?"
 )
 SAMPLES = 100
 FEW_TIMES = 8
@@ -67,6 +68,7 @@ class Stage:
     size: int = 5
     settings: Rounds = field(default_factory=lambda: Rounds(deadline_s=60.0, interval_s=10.0))
     window_s: float = 0.0
+    transfer_s: float = 0.0
     key_rounds: int = 100
     encoding: Encoding = "float32"
     most_drop: float = 1.0
@@ -81,6 +83,7 @@ class Stage:
             self.window_s, self.key_rounds = float(found[5] or 0), int(found[6] or 100)
             self.encoding = encoding_of(found[7])
             self.most_drop = float(found[8] or 1)
+            self.transfer_s = float(found[9] or 0)
             return []
         if line == "tokens take a moment":
             self.tokens_are_slow = True
@@ -149,11 +152,12 @@ class Stage:
                 members,
                 self.settings,
                 window_s=self.window_s,
+                transfer_s=self.transfer_s,
                 key_rounds=self.key_rounds,
                 encoding=self.encoding,
                 most_drop=self.most_drop,
             )
-            participant = Participant(None, frozenset(), self.now, window_s=self.window_s)
+            participant = Participant(None, frozenset(), self.now, window_s=self.window_s, transfer_s=self.transfer_s)
             self.nodes[name] = Node(name, aggregator, participant)
         return self.nodes[name]
 
@@ -371,7 +375,7 @@ def _withheld(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Acti
 def _starts(stage: Stage, node: Node, said: re.Match[str]) -> Iterable[do.Action]:
     kept = None if said[2] is None else stage.kept(said[2], said[3], said[4])
     stored = frozenset[Digest]() if said[1] == "no model" else frozenset({stage.digest(said[1])})
-    node.participant = Participant(kept, stored, stage.now, window_s=stage.window_s)
+    node.participant = Participant(kept, stored, stage.now, window_s=stage.window_s, transfer_s=stage.transfer_s)
     if said[1] == "no model":
         return []
     return node.participant.committed(stage.model(said[1]), stage.now)
