@@ -39,10 +39,12 @@ which refuses the message."""
 
 
 class _Refusal(Exception):  # noqa: N818 - an answer, not an error
-    def __init__(self, status: int, reason: str) -> None:
+    def __init__(self, status: int, reason: str, at_fault: str = "") -> None:
+        """``at_fault``: who, if not the caller."""
         super().__init__(reason)
         self.status = status
         self.reason = reason
+        self.at_fault = at_fault
 
 
 class Server:
@@ -185,14 +187,12 @@ class Server:
                 raise _Refusal(403, "is no member of this cluster")
             await self._take(request, connection, peer)
         except _Refusal as refusal:
-            self._complaints.say(peer or ", ".join(connection.names) or "a nameless caller", refusal.reason)
+            caller = peer or ", ".join(connection.names) or "a nameless caller"
+            self._complaints.say(refusal.at_fault or caller, refusal.reason)
             return await self._refuse(request, peer or STRANGERS, refusal.status)
         except RemoteError as error:
             self._complaints.say(peer or STRANGERS, error.reason)
             return await self._refuse(request, peer or STRANGERS, 400)
-        except StateError as error:
-            self._complaints.say("this node", str(error))
-            return await self._refuse(request, peer or STRANGERS, web.HTTPInsufficientStorage.status_code)
         except (ConnectionError, web.RequestPayloadError):
             # The caller ended in the middle of its message: who is still there sends it again, on a new connection.
             return web.Response(status=400)
@@ -215,6 +215,8 @@ class Server:
                 body = await self._body(request, peer, length)
         except TimeoutError:
             raise _Refusal(408, "sent a message too slowly") from None
+        except StateError as error:
+            raise _Refusal(507, str(error), "this node") from None
         finally:
             self._bodies.leave(connection)
         if body is not None:

@@ -179,7 +179,7 @@ class Participant:
 
     def candidate_unreadable(self, digest: Digest, now: Monotonic) -> list[ParticipantAction]:
         """The body could not be opened or stored: ask for the model by digest instead."""
-        self._storing = None
+        self._stores_no_more(digest)
         if self._candidate is not None and self._candidate.digest == digest:
             self._fetch_model(digest)
         return self._advance(now)
@@ -187,8 +187,7 @@ class Participant:
     def model_stored(self, digest: Digest, now: Monotonic) -> list[ParticipantAction]:
         """A model's bytes are durable on this node."""
         self._stored.add(digest)
-        if self._storing == digest:
-            self._storing = None
+        self._stores_no_more(digest)
         self._storing_retry.reset()
         if self._fetching == digest:
             self._fetching = None
@@ -374,6 +373,10 @@ class Participant:
         if self._storing != digest:
             self._storing = digest
             self._actions.append(StoreCandidate(digest))
+
+    def _stores_no_more(self, digest: Digest) -> None:
+        if self._storing == digest:
+            self._storing = None
 
     def _fetch_model(self, digest: Digest) -> None:
         if digest not in {self._fetching, self._storing}:

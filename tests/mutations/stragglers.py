@@ -37,7 +37,7 @@ STRAGGLERS = (
     Mutation(
         "what was stored once is for ever being stored",
         PARTICIPANT,
-        "        self._storing = None\n        if self._candidate",
+        "        self._stores_no_more(digest)\n        if self._candidate",
         "        if self._candidate",
         "a candidate that can't be read is never asked for, and its node leaves the rounds",
     ),
