@@ -46,7 +46,7 @@ BYTES_A_PARAMETER = 4
 PHASES = {
     "training": "each node trains, and keeps its update on disk",
     "waiting for the leader's receipt": "seals it and sends it, until its receipt is there",
-    "waiting for updates": "the leader collects, training included",
+    "waiting for updates": "the leader collects, once nobody trains any more",
     "aggregating": "the leader aggregates and judges",
     "waiting for a majority": "the candidate goes to all, until a majority has it on disk",
     "committing": "consensus commits it",
