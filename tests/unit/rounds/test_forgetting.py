@@ -1,6 +1,7 @@
 """When the kept update is forgotten, and whether it can have counted."""
 
 import pytest
+from msgspec.structs import replace
 
 from appliance.rounds.actions import Forget
 from appliance.rounds.participant import FinishedUpdate, Participant
@@ -22,6 +23,9 @@ def model(round_: int, term: int) -> GlobalModel:
         (model(4, 2), []),
         (model(5, 2), [Forget(KEPT.update_id, 2)]),
         (model(6, 2), [Forget(KEPT.update_id, None)]),
+        # These end its round too, and no update of it has counted.
+        (replace(model(5, 2), rolled_back_to=3), [Forget(KEPT.update_id, None)]),
+        (replace(model(5, 2), withheld="it is worse"), [Forget(KEPT.update_id, None)]),
     ],
 )
 def test_the_term_of_its_own_round_goes_with_it(committed: GlobalModel, forgotten: list[Forget]) -> None:
