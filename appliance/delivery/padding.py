@@ -6,12 +6,11 @@
 """
 
 from appliance.words.errors import RemoteError
+from appliance.words.parts import Content
 
 LENGTH_BYTES = 8
 BLOCK = 4096
 """Padded content is a multiple of this; what stands beside the weights in an update takes less than one (3 KiB)."""
-
-Content = bytes | bytearray | memoryview
 
 
 def padded_length(weights: int) -> int:

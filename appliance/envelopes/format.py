@@ -19,6 +19,7 @@ from enum import IntEnum
 from msgspec import Struct
 
 from appliance.words.errors import RemoteError
+from appliance.words.parts import Content
 
 MAGIC = b"p2pE"
 FORMAT_VERSION = 1
@@ -32,9 +33,6 @@ WRAPPED_LENGTHS = (256, 384, 512, 256 + KEM_BYTES, 384 + KEM_BYTES, 512 + KEM_BY
 
 _FIXED = struct.Struct(f">4sBBHQQ{KEY_ID_BYTES}s{SALT_BYTES}s")
 _NUMBER_LIMIT = 2**62
-
-Content = bytes | bytearray | memoryview
-"""Bytes of an envelope or of a payload; a memoryview must be contiguous and of single bytes."""
 
 
 class Kind(IntEnum):

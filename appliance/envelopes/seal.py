@@ -10,13 +10,13 @@ import os
 from collections.abc import Sequence
 
 from appliance.envelopes import stream
-from appliance.envelopes.format import SALT_BYTES, Content, Header, Kind, format_header, parse_header
+from appliance.envelopes.format import SALT_BYTES, Header, Kind, format_header, parse_header
 from appliance.envelopes.keys import ROUND_KEY_BYTES, PrivateKey, RecipientKey, round_key_id
 from appliance.envelopes.streaming import seal_pieces
 from appliance.envelopes.wrapping import unwrap, wrap
 from appliance.words.errors import RemoteError
 from appliance.words.ids import Round, Term
-from appliance.words.parts import blank
+from appliance.words.parts import Content, blank
 
 read_header = parse_header
 """Read an envelope's header, which costs microseconds; nothing in it is authentic before the envelope is opened."""

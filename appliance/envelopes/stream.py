@@ -10,8 +10,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from appliance.envelopes.format import Content, Header
+from appliance.envelopes.format import Header
 from appliance.words.errors import RemoteError
+from appliance.words.parts import Content
 
 # Measured: from 128 KiB on, the per-chunk cost in Python is lost in the noise; and a chunk stays in a core's cache.
 CHUNK = 256 * 1024

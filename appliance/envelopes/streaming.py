@@ -6,9 +6,10 @@ is whole: who uses pieces before that must be ready to throw them away.
 
 from collections.abc import Callable, Iterable, Iterator
 
-from appliance.envelopes.format import Content, Header, format_header, parse_header, peek_header
+from appliance.envelopes.format import Header, format_header, parse_header, peek_header
 from appliance.envelopes.stream import CHUNK, TAG, ChunkCipher
 from appliance.words.errors import RemoteError
+from appliance.words.parts import Content
 
 _FIXED_HEADER = 72
 _SEALED = CHUNK + TAG

@@ -16,7 +16,7 @@ from appliance.aggregation.strategies import strategy_for
 from appliance.aggregation.strategy import Strategy
 from appliance.aggregation.validation import check_samples
 from appliance.delivery.padding import unpad
-from appliance.envelopes.format import Content, Kind, parse_header
+from appliance.envelopes.format import Kind, parse_header
 from appliance.envelopes.keys import PrivateKey, RecipientKey, Suite, load_recipient, public_der
 from appliance.envelopes.pool import KeyPool
 from appliance.envelopes.seal import content_key_of, open_content, seal_parts, seal_under_key
@@ -42,7 +42,7 @@ from appliance.words.messages import (
     decode_to_leader,
 )
 from appliance.words.models import Encoding, Metrics
-from appliance.words.parts import encode_parts
+from appliance.words.parts import Content, encode_parts
 from appliance.words.random import RandomBytes
 from appliance.words.settings import Aggregation
 
@@ -288,10 +288,7 @@ class AggregatorWork:
         return self._trainer.evaluate(self._read(digest), limit=None)
 
     def _read(self, digest: Digest) -> bytes:
-        content = self._models.get(digest)
-        if isinstance(content, Absent):
-            raise ApplianceError(f"a model of this round is not here: {content.reason}")
-        return content
+        return self._models.need(digest, "a model of this round")
 
 
 def _close(opened: _Opened) -> None:

@@ -10,8 +10,8 @@ from appliance.aggregation.tensors import Arrays, parse, serialise
 from appliance.aggregation.validation import parse_update
 from appliance.storage.checked import Absent
 from appliance.storage.models import KeptUpdate, ModelStore, Residual, ResidualStore
-from appliance.words.errors import ApplianceError, RemoteError, StateError
-from appliance.words.ids import Digest, Term
+from appliance.words.errors import RemoteError, StateError
+from appliance.words.ids import Term
 from appliance.words.messages import Announcement
 from appliance.words.models import Encoding, ModelLayout
 
@@ -53,7 +53,7 @@ class Encoder:
         """
         if encoding == "float32":
             return update.weights
-        base = parse_model(self._read(update.base), self._layout)
+        base = parse_model(self._models.need(update.base, "the base model"), self._layout)
         with self._lock:
             content, lost = encode(parse(update.weights, self._layout), base, self._layout, encoding, self._residual())
             if lost is not None:
@@ -99,9 +99,3 @@ class Encoder:
         except StateError as error:
             log.warning("the residual of earlier updates is left out: %s", error)
         return None
-
-    def _read(self, base: Digest) -> bytes:
-        content = self._models.get(base)
-        if isinstance(content, Absent):
-            raise ApplianceError(f"the base model is not here: {content.reason}")
-        return content

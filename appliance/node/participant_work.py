@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from appliance.delivery.padding import pad, padded_length
-from appliance.envelopes.format import Content, Kind
+from appliance.envelopes.format import Kind
 from appliance.envelopes.keys import PrivateKey, RecipientKey, Suite, key_id_of, load_public, load_recipient
 from appliance.envelopes.pool import KeyPool
 from appliance.envelopes.seal import open_envelope, open_under_key, seal_parts
@@ -22,7 +22,7 @@ from appliance.tokens.token import Token
 from appliance.tokens.wallet import Wallet
 from appliance.training.checkpoint import TrainingState
 from appliance.training.trainer import Trained, Trainer
-from appliance.words.errors import ApplianceError, OperatorError, RemoteError
+from appliance.words.errors import OperatorError, RemoteError
 from appliance.words.ids import Digest, Round, Term, digest_of
 from appliance.words.messages import (
     Announcement,
@@ -37,7 +37,7 @@ from appliance.words.messages import (
     encode,
 )
 from appliance.words.models import Encoding, Metrics
-from appliance.words.parts import encode_parts
+from appliance.words.parts import Content, encode_parts
 from appliance.words.random import RandomBytes
 from appliance.words.settings import Training
 
@@ -166,12 +166,6 @@ class ParticipantWork:
         self.latest = record.round, record.samples, record.metrics
         return FinishedUpdate(record.update_id, record.round, record.base)
 
-    def _read(self, base: Digest) -> bytes:
-        content = self._models.get(base)
-        if isinstance(content, Absent):
-            raise ApplianceError(f"the base model is not here: {content.reason}")
-        return content
-
     def _train(self, round_: Round, base: Digest, tell: Tell) -> Trained | None:
         settings = self._training  # another thread may set others meanwhile
         self._trainer.set_settings(settings)
@@ -182,7 +176,7 @@ class ParticipantWork:
         self._checkpoints.schedule(settings.checkpoint_s)
         try:
             trained = self._trainer.train(
-                self._read(base),
+                self._models.need(base, "the base model"),
                 round=round_,
                 stop=self._stop,
                 progress=self._note_progress,

@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from appliance.aggregation.encoding import Encoded
 from appliance.aggregation.numbers import Weights
-from appliance.envelopes.format import Content, Header
+from appliance.envelopes.format import Header
 from appliance.envelopes.reading import PayloadReader
 from appliance.storage.spool import Spooled
 from appliance.words.errors import RemoteError, StateError
+from appliance.words.parts import Content
 
 
 class SealedUpdate:

@@ -9,7 +9,7 @@ from appliance.rounds.electorate import Electorate
 from appliance.rounds.head import Head
 from appliance.rounds.retry import Retry
 from appliance.words.ids import Digest, Monotonic, NodeName, Round, Term, short
-from appliance.words.messages import Finished, LeaderStatement, Participation, Stored, TokenWanted
+from appliance.words.messages import Finished, Participation, Stored, TokenWanted
 from appliance.words.models import Encoding, GlobalModel
 from appliance.words.settings import Rounds
 
@@ -390,12 +390,11 @@ class Aggregator:
         announcement = self._announcing.say(now)
         if announcement is None:
             return
-        statements: list[LeaderStatement] = [announcement]
+        self._actions.append(do.Say(announcement))
         current, head = self._current, self._head.model
         if self._phase is Phase.COLLECTING and current is not None and current.token_key and head is not None:
             counts = (self._electorate.expected(current), self._electorate.quorum)
-            statements.append(current.as_opening(announcement, head, *counts, now))
-        self._actions.extend(do.Say(statement) for statement in statements)
+            self._actions.append(do.Say(current.as_opening(announcement, head, *counts, now)))
 
     def _enter(self, phase: Phase, now: Monotonic) -> None:
         self._phase, self._since = phase, now

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from appliance.words.errors import DiskFullError, StateError
+from appliance.words.parts import Content
 
 
 def write_atomically(
@@ -75,7 +76,7 @@ def fsync_folder(path: Path) -> None:
         raise state_error("fsync", path, error) from error
 
 
-def write_fully(handle: int, content: bytes | bytearray | memoryview) -> None:
+def write_fully(handle: int, content: Content) -> None:
     """Write all of ``content``: a single write may be short (near a full disk, for one). Raises OSError."""
     view = memoryview(content)
     while view:

@@ -17,6 +17,7 @@ from appliance.storage.files import (
     replace_durably,
     write_atomically,
 )
+from appliance.words.errors import ApplianceError
 from appliance.words.ids import Digest, Round, Term, digest_of
 from appliance.words.messages import UpdateId
 from appliance.words.models import Metrics, SampleCount
@@ -57,6 +58,13 @@ class ModelStore:
             return content
         remove_durably(path)
         return Absent(f"{path} did not hold what its name says, and was removed", damaged=True)
+
+    def need(self, digest: Digest, what: str) -> bytes:
+        """Return a model's bytes, as ``get``. Raises ApplianceError if they are not here, saying ``what`` it is."""
+        content = self.get(digest)
+        if isinstance(content, Absent):
+            raise ApplianceError(f"{what} is not here: {content.reason}")
+        return content
 
     def has(self, digest: Digest) -> bool:
         """Tell whether a file of this digest is there; ``get`` checks what is in it."""

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from appliance.storage.files import state_error, write_fully
 from appliance.words.errors import StateError
-
-Content = bytes | bytearray | memoryview
+from appliance.words.parts import Content
 
 
 def _nameless(folder: Path, content: Content) -> int:

@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 from appliance.words.errors import RemoteError
 from appliance.words.ids import Digest, Identifier, NodeName, Round, Term, Version
 from appliance.words.models import Encoding, Metrics, SampleCount
-from appliance.words.parts import NOTHING
+from appliance.words.parts import NOTHING, Content
 
 T = TypeVar("T")
 
@@ -310,7 +310,7 @@ def encode(message: MeshMessage | LeaderStatement | ToLeader | ToParticipant) ->
     return _encoder.encode(message)
 
 
-def decode_mesh(content: bytes | bytearray | memoryview) -> MeshMessage:
+def decode_mesh(content: Content) -> MeshMessage:
     """Parse a message of the mesh. Raises RemoteError if the bytes are no such message."""
     return _decode(_mesh_decoder, content)
 
@@ -330,7 +330,7 @@ def decode_to_participant(content: bytes | memoryview) -> ToParticipant:
     return _decode(_to_participant_decoder, content)
 
 
-def _decode(decoder: msgspec.msgpack.Decoder[T], content: bytes | bytearray | memoryview) -> T:
+def _decode(decoder: msgspec.msgpack.Decoder[T], content: Content) -> T:
     try:
         return decoder.decode(content)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

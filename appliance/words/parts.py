@@ -12,6 +12,9 @@ from collections.abc import Iterable
 import msgspec
 from msgspec import Struct
 
+Content = bytes | bytearray | memoryview
+"""Bytes; a memoryview must be contiguous and of single bytes."""
+
 Parts = tuple[bytes | memoryview, ...]
 """Bytes in their order, not joined."""
 

@@ -8,7 +8,6 @@ import time
 import aiohttp
 import pytest
 
-from appliance.envelopes.format import SALT_BYTES, Header, Kind, format_header
 from appliance.mesh import connection, link, server
 from appliance.mesh.head import Head
 from appliance.mesh.rates import Limits
@@ -205,8 +204,7 @@ async def test_a_fault_of_ours_is_told_with_its_traceback_once(town: Town, caplo
 
 
 def _envelope(term: int) -> Sealed:
-    header = Header(Kind.TO_LEADER, term, 0, bytes(32), bytes(SALT_BYTES), bytes(256))
-    return Sealed(memoryview(format_header(header) + bytes(1_000_000)))
+    return Sealed(memoryview(Town.envelope(bytes(1_000_000), term)))
 
 
 async def test_what_is_of_no_use_is_let_go_by_its_first_bytes(town: Town, caplog: pytest.LogCaptureFixture) -> None:

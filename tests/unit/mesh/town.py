@@ -71,9 +71,9 @@ class Town:
         )
 
     @staticmethod
-    def envelope(content: bytes) -> bytes:
+    def envelope(content: bytes, term: int = 1) -> bytes:
         """Return what begins like an envelope for a leader."""
-        return format_header(Header(Kind.TO_LEADER, 1, 0, bytes(32), bytes(SALT_BYTES), bytes(256))) + content
+        return format_header(Header(Kind.TO_LEADER, term, 0, bytes(32), bytes(SALT_BYTES), bytes(256))) + content
 
     def url(self, name: str, path: str = "/v1/messages") -> str:
         return f"https://127.0.0.1:{self.members[name].mesh_port}{path}"
